@@ -1,0 +1,209 @@
+"""Every S3 key and every manifest; nobody else spells a key.
+
+Each stage reads one manifest and writes the next. An artifact's hash is taken over everything that
+decides its content, so the same input has the same key, a rerun finds its result in place, and the
+chain from a dropped file to an answer can be walked in both directions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+EXPORTS, PROJECTS, CLEAN, REJECTED = "exports", "projects", "clean", "rejected"
+VALIDATE, TRAIN, JUDGE, MODELS, CODE = "validate", "train", "judge", "models", "code"
+ERROR_SUFFIX = ".error.txt"
+VERSION_LENGTH = 12
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 (64 hex digits) over the canonical JSON of the parts: dict order is ignored."""
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def export_prefix(project: str) -> str:
+    return f"{EXPORTS}/{project}/"
+
+
+def project_key(project: str) -> str:
+    return f"{PROJECTS}/{project}/project.yaml"
+
+
+def project_snapshot_key(project: str, config_hash: str) -> str:
+    return f"{PROJECTS}/{project}/versions/{config_hash}.json"
+
+
+def clean_key(project: str, clean_hash: str, name: str = "manifest.json") -> str:
+    return f"{CLEAN}/{project}/{clean_hash}/{name}"
+
+
+def rejected_key(project: str, clean_hash: str) -> str:
+    return f"{REJECTED}/{project}/{clean_hash}.jsonl"
+
+
+def dataset_key(project: str, dataset_hash: str, name: str = "manifest.json") -> str:
+    return f"{VALIDATE}/{project}/{dataset_hash}/{name}"
+
+
+def train_key(project: str, spec_hash: str, name: str = "manifest.json") -> str:
+    return f"{TRAIN}/{project}/{spec_hash}/{name}"
+
+
+def evaluation_key(project: str, evaluation_hash: str, name: str = "verdict.json") -> str:
+    return f"{JUDGE}/{project}/{evaluation_hash}/{name}"
+
+
+def batch_name(index: int) -> str:
+    return f"batch-{index:03d}.jsonl"
+
+
+def error_key(dropped_key: str) -> str:
+    """Where the message about a dropped file goes: beside it."""
+    return dropped_key + ERROR_SUFFIX
+
+
+def split_key(key: str) -> tuple[str, str, str] | None:
+    """(area, project, rest) of a key under exports/ or projects/; None for any other key."""
+    area, _, rest = key.partition("/")
+    project, _, name = rest.partition("/")
+    if area not in (EXPORTS, PROJECTS) or not project or not name:
+        return None
+    return area, project, name
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One way of a dropped file through the pipeline: the state machine's input."""
+
+    run_id: str
+    project: str
+    bucket: str
+    key: str
+    version_id: str
+    config: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The dropped file, exactly: S3 version and content."""
+
+    bucket: str
+    key: str
+    version_id: str
+    sha256: str
+    size: int
+
+
+class CleanManifest(msgspec.Struct, frozen=True):
+    """What cleaning made of one dropped file. `read == kept + sum(rejected.values())`, always."""
+
+    project: str
+    hash: str
+    source: Source
+    format: str
+    read: int
+    kept: int
+    rejected: dict[str, int]
+    redacted_rows: dict[str, int]
+    repaired: dict[str, int]
+
+
+class DatasetManifest(msgspec.Struct, frozen=True):
+    """A train/validation/test split over the clean parts of a project."""
+
+    project: str
+    hash: str
+    parts: tuple[str, ...]
+    examples: dict[str, int]
+    tokens: dict[str, int]
+    repeated_across_parts: int
+    left_out: int
+    warnings: tuple[str, ...]
+
+
+class FineTuneSpec(msgspec.Struct, frozen=True):
+    """All that decides what a training job makes."""
+
+    project: str
+    dataset: str
+    backend: Literal["openai", "sagemaker"]
+    model: str
+    hyperparameters: dict[str, float | int]
+
+    @property
+    def hash(self) -> str:
+        return digest("train/1", self)
+
+    @property
+    def version(self) -> str:
+        """The model version this spec makes; the same spec always makes the same version."""
+        return self.hash[:VERSION_LENGTH]
+
+
+class FineTuneJob(msgspec.Struct, frozen=True):
+    """A training job as its provider knows it; with no job_id it is an intent, written first."""
+
+    spec: FineTuneSpec
+    attempt: int
+    started_at: float
+    job_id: str | None = None
+    files: dict[str, str] = {}
+    model_id: str | None = None
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A point estimate with its two-sided 95 % interval."""
+
+    point: float
+    low: float
+    high: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The challenger against one opponent over the sampled test tickets."""
+
+    opponent: str
+    wins: int
+    losses: int
+    ties: int
+    flips: int
+    unscored: int
+    win_rate: Interval
+    confidence: float
+
+    @property
+    def scored(self) -> int:
+        return self.wins + self.losses + self.ties
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """What the judge found: every number the gate decides on."""
+
+    project: str
+    hash: str
+    version: str
+    dataset: str
+    judge: str
+    samples: int
+    comparisons: dict[str, Comparison]
+    fact_recall: dict[str, float]
+    samples_with_facts: int
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The gate's verdict, with the reasons that decided."""
+
+    verdict: Literal["promote", "reject", "not enough evidence"]
+    reasons: tuple[str, ...]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`judge/<project>/<hash>/verdict.json`: evaluation and decision together."""
+
+    evaluation: Evaluation
+    decision: Decision
+
+
+def to_builtins(value: object) -> Any:
+    """A manifest as plain dicts, lists, numbers and strings (what a state machine passes on)."""
+    return msgspec.to_builtins(value)

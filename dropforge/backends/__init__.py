@@ -1,0 +1,41 @@
+"""The outside world behind small protocols: S3, DynamoDB, OpenAI's API and SageMaker."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dropforge.artifacts import FineTuneJob
+from dropforge.train import JobState, TrainingEvent
+
+
+class Trainer(Protocol):
+    """A provider that fine-tunes. Every call may raise RetryableError."""
+
+    def launch(self, job: FineTuneJob, files: dict[str, bytes]) -> FineTuneJob:
+        """Start the job unless it was started before, and return it with its `job_id`.
+
+        Args:
+            job: an intent, stored before this call.
+            files: "train" and "validation" JSONL.
+        """
+        ...
+
+    def poll(self, job: FineTuneJob) -> JobState:
+        """Where the job stands. Asking for a finished job again is allowed."""
+        ...
+
+    def events(self, job: FineTuneJob) -> list[TrainingEvent]:
+        """The loss curve so far."""
+        ...
+
+    def cancel(self, job: FineTuneJob) -> None:
+        """Stop the job; no error where it has ended."""
+        ...
+
+
+class ChatModel(Protocol):
+    """Models that answer chats."""
+
+    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
+        """The model's answer at temperature 0. May raise RetryableError or BackendError."""
+        ...

@@ -1,0 +1,212 @@
+"""The registry in DynamoDB: runs, datasets, model versions, evaluations and the champion pointer.
+
+One table, `pk` and `sk`. A project's items share `pk = project#<name>`; `sk` is config, champion,
+run#…, drop#…, clean#…, dataset#…, model#… or evaluation#….
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from hashlib import sha256
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from boto3.dynamodb.conditions import Key
+from botocore.exceptions import ClientError
+
+from dropforge.errors import PromotionError
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.service_resource import Table
+
+Item = dict[str, Any]
+RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
+
+
+def _pk(project: str) -> str:
+    return f"project#{project}"
+
+
+def _token_key(token: str) -> dict[str, str]:
+    return {"pk": f"token#{sha256(token.encode()).hexdigest()}", "sk": "token"}
+
+
+class Registry:
+    """Reads and conditional writes. Times are seconds since the epoch."""
+
+    def __init__(self, table: str, resource: Any = None) -> None:
+        self._table: Table = (resource or boto3.resource("dynamodb")).Table(table)
+
+    def get(self, project: str, sk: str) -> Item | None:
+        found = self._table.get_item(Key={"pk": _pk(project), "sk": sk}, ConsistentRead=True)
+        return _plain(found["Item"]) if "Item" in found else None
+
+    def put(self, project: str, sk: str, item: Mapping[str, Any]) -> None:
+        self._table.put_item(Item=_stored({"pk": _pk(project), "sk": sk, **item}))
+
+    def put_new(self, project: str, sk: str, item: Mapping[str, Any]) -> bool:
+        """Write an item that is never changed; False where it is there already."""
+        return self._put_if(project, sk, item, "attribute_not_exists(pk)")
+
+    def update(self, project: str, sk: str, values: Mapping[str, Any]) -> None:
+        """Set some attributes of an item; a dotted name reaches into a map that exists."""
+        names: dict[str, str] = {}
+        sets, data = [], {}
+        for i, (path, value) in enumerate(values.items()):
+            parts = path.split(".")
+            keys = [f"#n{i}_{j}" for j in range(len(parts))]
+            names.update(zip(keys, parts, strict=True))
+            sets.append(f"{'.'.join(keys)} = :v{i}")
+            data[f":v{i}"] = value
+        self._table.update_item(
+            Key={"pk": _pk(project), "sk": sk},
+            UpdateExpression="SET " + ", ".join(sets),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=_stored(data),
+        )
+
+    def items(self, project: str, prefix: str) -> list[Item]:
+        """All items of a project whose `sk` begins so."""
+        condition = Key("pk").eq(_pk(project)) & Key("sk").begins_with(prefix)
+        found: list[Item] = []
+        page = self._table.query(KeyConditionExpression=condition)
+        found += page["Items"]
+        while "LastEvaluatedKey" in page:
+            page = self._table.query(
+                KeyConditionExpression=condition, ExclusiveStartKey=page["LastEvaluatedKey"]
+            )
+            found += page["Items"]
+        return [_plain(item) for item in found]
+
+    def projects(self) -> list[str]:
+        """The names of all projects."""
+        found = self._table.query(KeyConditionExpression=Key("pk").eq("projects"))
+        return sorted(str(item["sk"]) for item in found["Items"])
+
+    def put_config(self, project: str, config: Mapping[str, Any]) -> None:
+        """Make this the project's configuration."""
+        self.put(project, "config", config)
+        self._table.put_item(Item={"pk": "projects", "sk": project})
+
+    def claim_drop(self, project: str, identity: str, run_id: str) -> str:
+        """The run that handles this content: `run_id`, or an earlier one that has not failed.
+
+        Of any number of simultaneous claims exactly one wins, and a claim repeated by the same run
+        is granted again.
+        """
+        sk = f"drop#{identity}"
+        if self.put_new(project, sk, {"run_id": run_id}):
+            return run_id
+        holder = str((self.get(project, sk) or {}).get("run_id", run_id))
+        run = self.get(project, f"run#{holder}")
+        if holder == run_id or run is None or run["status"] != FAILED:
+            return holder
+        taken = self._put_if(
+            project, sk, {"run_id": run_id}, "run_id = :before", {":before": holder}
+        )
+        return run_id if taken else str((self.get(project, sk) or {})["run_id"])
+
+    def claim(self, project: str, sk: str, run_id: str) -> bool:
+        """Whether this run holds the claim; the first to ask does, and keeps it."""
+        if self.put_new(project, sk, {"run_id": run_id}):
+            return True
+        return (self.get(project, sk) or {}).get("run_id") == run_id
+
+    def champion(self, project: str) -> Item | None:
+        return self.get(project, "champion")
+
+    def move_champion(
+        self, project: str, model: Mapping[str, Any], *, who: str, why: str, at: float
+    ) -> Item:
+        """Point the champion at a model version, if nobody moved it meanwhile.
+
+        Raises:
+            PromotionError: somebody did.
+        """
+        before = self.champion(project)
+        item = {
+            "version": model["version"],
+            "backend": model["backend"],
+            "model_id": model["model_id"],
+            "previous": before["version"] if before else None,
+            "revision": (before["revision"] if before else 0) + 1,
+            "who": who,
+            "why": why,
+            "at": at,
+        }
+        moved = (
+            self._put_if(
+                project, "champion", item, "revision = :before", {":before": before["revision"]}
+            )
+            if before
+            else self.put_new(project, "champion", item)
+        )
+        if not moved:
+            raise PromotionError(
+                f"Somebody else moved the champion of {project} at the same moment.",
+                hint="Look at `dropforge models` and try again.",
+            )
+        self.put(project, f"move#{item['revision']:06d}", item)
+        return item
+
+    def create_token(self, project: str, name: str, at: float) -> str:
+        """Make an API token; only its SHA-256 is stored, so it can be shown this once."""
+        token = f"df-{token_urlsafe(32)}"
+        item = {"project": project, "name": name, "created_at": at, "revoked": False}
+        self._table.put_item(Item=_stored({**_token_key(token), **item}))
+        return token
+
+    def revoke_token(self, token: str) -> bool:
+        """Make a token worthless; False where there is no such token."""
+        key = _token_key(token)
+        if "Item" not in self._table.get_item(Key=key):
+            return False
+        self._table.update_item(
+            Key=key,
+            UpdateExpression="SET revoked = :yes",
+            ExpressionAttributeValues={":yes": True},
+        )
+        return True
+
+    def _put_if(
+        self,
+        project: str,
+        sk: str,
+        item: Mapping[str, Any],
+        condition: str,
+        values: Mapping[str, Any] | None = None,
+    ) -> bool:
+        try:
+            self._table.put_item(
+                Item=_stored({"pk": _pk(project), "sk": sk, **item}),
+                ConditionExpression=condition,
+                **({"ExpressionAttributeValues": _stored(values)} if values else {}),
+            )
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+
+def _stored(value: Any) -> Any:
+    """DynamoDB takes no floats: numbers travel as decimals."""
+    if isinstance(value, float):
+        return Decimal(str(value))
+    if isinstance(value, Mapping):
+        return {k: _stored(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_stored(v) for v in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value

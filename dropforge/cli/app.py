@@ -1,0 +1,293 @@
+"""The commands. Each reads the registry or the bucket, or calls the API, and prints what it found."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+import webbrowser
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dropforge.artifacts import (
+    dataset_key,
+    error_key,
+    evaluation_key,
+    export_prefix,
+    project_key,
+)
+from dropforge.backends.registry import FAILED, Item
+from dropforge.cli.api import ask
+from dropforge.cli.deployment import Deployment, fail, told
+from dropforge.cli.lineage import lineage_of_file, lineage_of_model
+from dropforge.cli.watch import describe, watch
+from dropforge.drop import Drop
+from dropforge.errors import DropforgeError, ProjectError
+from dropforge.project import NAME, parse_project
+
+app = typer.Typer(
+    help="Drop a support-chat export, get a fine-tuned and judged model behind an HTTPS API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+here = Deployment()
+Project = Annotated[
+    str | None, typer.Option("--project", "-p", help="Project; may be left out if there is one.")
+]
+
+
+@app.callback()
+def common(
+    profile: Annotated[str | None, typer.Option(help="AWS profile.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region.")] = None,
+) -> None:
+    """Which account and region: as for every AWS tool, or by these options."""
+    if profile:
+        os.environ["AWS_PROFILE"] = profile
+    if region:
+        os.environ["AWS_DEFAULT_REGION"] = os.environ["AWS_REGION"] = region
+
+
+@app.command()
+def drop(
+    file: Annotated[Path, typer.Argument(help="The export: .csv, .json or .jsonl.")],
+    project: Project = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="project.yaml to put in place first.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Show the run live.")] = True,
+) -> None:
+    """Drop an export into the bucket and show its way through the pipeline."""
+    if not file.is_file():
+        fail(f"There is no file {file}.")
+    if config:
+        name = project or file.stem.lower().replace("_", "-")
+        _put_project(name, config)
+    else:
+        name = here.project(project)
+    found = _put_export(name, file)
+    console.print(f"dropped s3://{found.bucket}/{found.key}", highlight=False)
+    if follow:
+        _end(_watch(found.project, found.run_id), found.project)
+
+
+def _put_project(name: str, config: Path) -> None:
+    try:
+        text = config.read_bytes()
+        parse_project(name, text)
+    except OSError as error:
+        fail(f"{config} cannot be read: {error.strerror}.")
+    except ProjectError as error:
+        told(error)
+    here.store.write(project_key(name), text)
+
+
+def _put_export(project: str, file: Path) -> Drop:
+    if not NAME.fullmatch(project):
+        fail(f"{project!r} is no project name: use lower-case letters, digits and dashes.")
+    key = export_prefix(project) + file.name
+    with console.status(f"uploading {file.name}"):
+        version = here.store.upload(key, file)
+    return Drop(here.outputs.bucket, key, version, project, is_project_file=False)
+
+
+def _watch(project: str, run_id: str) -> Item:
+    run = watch(console, lambda: here.registry.get(project, f"run#{run_id}"))
+    if run is None:
+        fail(
+            "The run has not begun after a minute. Look at the alarm on the drop queue's "
+            "dead-letter queue (docs/operations.md)."
+        )
+    return run
+
+
+def _end(run: Item, project: str) -> None:
+    if run["status"] == FAILED:
+        console.print(f"message beside the file: {error_key(run['key'])}", highlight=False)
+        raise typer.Exit(1)
+    if run["status"] == "repeated":
+        return
+    console.print(f"next: dropforge report -p {project}, dropforge models -p {project}")
+
+
+@app.command()
+def status(
+    project: Project = None,
+    run: Annotated[str | None, typer.Option(help="One run, by the beginning of its id.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends.")] = False,
+) -> None:
+    """Show the runs, the newest first, and what went wrong with the failed ones."""
+    projects = [here.project(project)] if project else here.registry.projects()
+    runs = [(name, item) for name in projects for item in here.registry.items(name, "run#")]
+    runs = [(n, r) for n, r in runs if run is None or str(r["run_id"]).startswith(run)]
+    runs.sort(key=lambda pair: pair[1]["started_at"], reverse=True)
+    if not runs:
+        console.print("No runs yet. Start one with `dropforge drop FILE`.")
+        return
+    if follow:
+        _end(_watch(runs[0][0], runs[0][1]["run_id"]), runs[0][0])
+        return
+    table = Table("run", "project", "file", "started", "status", "stage", "what", box=None)
+    for name, item in runs[:20]:
+        said = item.get("error") or describe(item, item["stage"]) or ""
+        table.add_row(
+            str(item["run_id"])[:8],
+            name,
+            str(item["key"]).split("/", 2)[-1],
+            _when(item["started_at"]),
+            item["status"],
+            item["stage"],
+            said,
+        )
+    console.print(table)
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+@app.command()
+def models(project: Project = None) -> None:
+    """List a project's model versions, their scores, and which one answers."""
+    name = here.project(project)
+    champion = here.registry.champion(name) or {}
+    found = here.evaluations(name)
+    table = Table("version", "made", "backend", "base", "win rate", "facts", "verdict", box=None)
+    table.add_column("role")
+    listed = sorted(here.registry.items(name, "model#"), key=lambda m: m["created_at"])
+    for model in reversed(listed):
+        evaluation = found.get(model["version"], {})
+        base = evaluation.get("comparisons", {}).get("base", {}).get("win_rate")
+        facts = evaluation.get("fact_recall", {}).get("challenger")
+        roles = {champion.get("version"): "champion", champion.get("previous"): "previous"}
+        table.add_row(
+            model["version"],
+            _when(model["created_at"]),
+            model["backend"],
+            model["base_model"],
+            f"{base['point']:.0%} [{base['low']:.0%}, {base['high']:.0%}]" if base else "",
+            f"{facts:.0%}" if facts is not None else "",
+            evaluation.get("verdict", ""),
+            roles.get(model["version"], "rolled back" if model["status"] == "rolled back" else ""),
+        )
+    console.print(table if listed else f"{name} has no model yet.")
+
+
+@app.command()
+def chat(
+    message: Annotated[str, typer.Argument(help="What a customer would ask.")],
+    project: Project = None,
+    model: Annotated[str, typer.Option(help="champion, base, or a version.")] = "champion",
+    token: Annotated[
+        str, typer.Option(envvar="DROPFORGE_TOKEN", help="API token (`dropforge token`).")
+    ] = "",
+) -> None:
+    """Ask the deployed HTTPS API a question."""
+    if not token:
+        fail("There is no token. `export DROPFORGE_TOKEN=$(dropforge token PROJECT)` makes one.")
+    name = here.project(project)
+    answer = ask(here.api_url, token, f"{name}/{model}", message)
+    console.print(answer.text, highlight=False)
+    console.print(f"[dim]{answer.model} ({answer.arm}), {answer.seconds:.1f} s[/]")
+
+
+@app.command()
+def token(
+    project: Annotated[str, typer.Argument(help="The project it gives access to.")],
+    name: Annotated[str, typer.Option(help="Who will use it.")] = "cli",
+    revoke: Annotated[str | None, typer.Option(help="Revoke this token instead.")] = None,
+) -> None:
+    """Make an API token for a project and print it; it is stored as a hash and not shown again."""
+    if revoke:
+        if not here.registry.revoke_token(revoke):
+            fail("There is no such token.")
+        console.print("revoked")
+        return
+    typer.echo(here.registry.create_token(here.project(project), name, time.time()))
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="The model version.")],
+    project: Project = None,
+    why: Annotated[str, typer.Option(help="The reason, kept with the move.")] = "by hand",
+) -> None:
+    """Make a model version the champion, by hand."""
+    name = here.project(project)
+    _move(name, here.model(name, version), why)
+
+
+@app.command()
+def rollback(
+    project: Project = None,
+    why: Annotated[str, typer.Option(help="The reason, kept with the move.")] = "rolled back",
+) -> None:
+    """Put the previous champion back; the pipeline will not promote this one again by itself."""
+    name = here.project(project)
+    champion = here.registry.champion(name)
+    if not champion or not champion.get("previous"):
+        fail(f"{name} has no previous champion to go back to.")
+    _move(name, here.model(name, champion["previous"]), why)
+    here.registry.update(name, f"model#{champion['version']}", {"status": "rolled back"})
+
+
+def _move(project: str, model: Item, why: str) -> None:
+    try:
+        here.registry.move_champion(project, model, who=getpass.getuser(), why=why, at=time.time())
+    except DropforgeError as error:
+        told(error)
+    here.registry.update(project, f"model#{model['version']}", {"status": "promoted"})
+    console.print(f"{project}: {model['version']} answers now", highlight=False)
+
+
+@app.command()
+def lineage(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="x-dropforge-model of an answer (PROJECT/VERSION), or an export's key."
+        ),
+    ],
+) -> None:
+    """Walk from an answer's model back to the dropped file, or from a file to its models."""
+    try:
+        forward = what.startswith("exports/")
+        console.print(lineage_of_file(here, what) if forward else lineage_of_model(here, what))
+    except DropforgeError as error:
+        told(error)
+
+
+@app.command()
+def report(
+    project: Project = None,
+    version: Annotated[str | None, typer.Option(help="A model version; else the newest.")] = None,
+    data: Annotated[bool, typer.Option("--data", help="The data report instead.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Fetch the page about an evaluation, or with --data about the data it was trained on."""
+    name = here.project(project)
+    found = here.evaluations(name)
+    if not found:
+        fail(f"{name} has no evaluation yet: `dropforge status -p {name}` tells how far it is.")
+    chosen = version and here.model(name, version)["version"]
+    evaluation = found.get(chosen) if chosen else max(found.values(), key=lambda e: e["at"])
+    if evaluation is None:
+        fail(f"{chosen} has not been evaluated.")
+    key = (
+        dataset_key(name, evaluation["dataset"], "report.html")
+        if data
+        else evaluation_key(name, evaluation["hash"], "report.html")
+    )
+    target = out or Path(f"{name}-{'data' if data else evaluation['version']}.html")
+    target.write_bytes(here.store.read(key))
+    console.print(f"{target} written", highlight=False)
+    if show:
+        webbrowser.open(target.resolve().as_uri())

@@ -1,0 +1,177 @@
+"""A run, drawn as it goes: stages, progress, loss, verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from dropforge.backends.registry import RUNNING, Item
+
+STAGES = ("drop", "clean", "validate", "train", "judge", "promote")
+
+
+def watch(
+    console: Console,
+    read: Callable[[], Item | None],
+    *,
+    interval: float = 1.0,
+    patience: float = 60.0,
+) -> Item | None:
+    """Show a run until it ends; returns its last state, None where it never began.
+
+    On a terminal it is redrawn in place; elsewhere each new line is printed once.
+
+    Args:
+        read: asks for the run's item.
+        interval: seconds between two looks.
+        patience: seconds to wait for the run to begin.
+    """
+    began = time.monotonic()
+    if not console.is_terminal:
+        return _print_changes(console, read, interval, began + patience)
+    with Live(Spinner("dots", "waiting for the run to begin"), console=console) as live:
+        while True:
+            run = read()
+            if run is not None:
+                live.update(render(run))
+                if run["status"] != RUNNING:
+                    return run
+            elif time.monotonic() > began + patience:
+                return None
+            time.sleep(interval)
+
+
+def _print_changes(
+    console: Console, read: Callable[[], Item | None], interval: float, give_up: float
+) -> Item | None:
+    printed: dict[str, str] = {}
+    while True:
+        run = read()
+        if run is None and time.monotonic() > give_up:
+            return None
+        for stage in STAGES:
+            line = describe(run or {}, stage)
+            if line and printed.get(stage) != line:
+                printed[stage] = line
+                console.print(f"{stage:<9} {line}", highlight=False)
+        if run is not None and run["status"] != RUNNING:
+            return run
+        time.sleep(interval)
+
+
+def render(run: Item) -> RenderableType:
+    """The stages of a run, one a line, with bars where work can be counted."""
+    table = Table.grid(padding=(0, 2))
+    reached = STAGES.index(run["stage"]) if run["stage"] in STAGES else 0
+    ended = run["status"] != RUNNING
+    for place, stage in enumerate(STAGES):
+        if place > reached:
+            table.add_row(Text("·", style="dim"), Text(stage, style="dim"), "")
+            continue
+        failed = ended and run["status"] == "failed" and place == reached
+        done = place < reached or (ended and not failed)
+        mark: RenderableType = Text("✓", style="green") if done else Spinner("dots")
+        if failed:
+            mark = Text("✗", style="red")
+        table.add_row(mark, stage, _detail(run, stage, done=done))
+    if run["status"] == "failed":
+        return Group(table, Text(str(run.get("error", "")), style="red"))
+    return table
+
+
+def _detail(run: Item, stage: str, *, done: bool) -> RenderableType:
+    text = Text(describe(run, stage))
+    counted = _counted(run, stage)
+    if done or counted is None:
+        return text
+    bar = ProgressBar(total=counted[1], completed=counted[0], width=24)
+    return Group(bar, text)
+
+
+def _counted(run: Item, stage: str) -> tuple[float, float] | None:
+    if stage == "train" and run.get("progress", {}).get("steps"):
+        return run["progress"]["step"], run["progress"]["steps"]
+    if stage == "judge" and "judge" in run:
+        return _judged(run), run["judge"]["samples"]
+    return None
+
+
+def _judged(run: Item) -> int:
+    return min(sum(run.get("judged", {}).values()), run["judge"]["samples"])
+
+
+def describe(run: Item, stage: str) -> str:
+    """One line about a stage, "" where there is nothing to tell yet."""
+    tell: dict[str, Callable[[Item], str]] = {
+        "drop": _drop,
+        "clean": _clean,
+        "validate": _validate,
+        "train": _train,
+        "judge": _judge,
+        "promote": _promote,
+    }
+    return tell[stage](run)
+
+
+def _drop(run: Item) -> str:
+    if run.get("status") == "repeated":
+        return f"same content as run {run['repeats']}: nothing to do"
+    return str(run.get("key", ""))
+
+
+def _clean(run: Item) -> str:
+    if "clean" not in run:
+        return ""
+    clean = run["clean"]
+    rejected = ", ".join(f"{n} {reason}" for reason, n in clean["rejected"].items())
+    return f"{clean['kept']} of {clean['read']} rows kept" + (f" ({rejected})" if rejected else "")
+
+
+def _validate(run: Item) -> str:
+    if "validate" not in run:
+        return ""
+    examples = run["validate"]["examples"]
+    counts = ", ".join(f"{examples[split]} {split}" for split in ("train", "validation", "test"))
+    return "; ".join([counts, *run["validate"].get("warnings", [])])
+
+
+def _train(run: Item) -> str:
+    if "train" not in run:
+        return ""
+    parts = [f"{run['train']['model']} on {run['train']['backend']}"]
+    progress: dict[str, Any] = run.get("progress", {})
+    if progress.get("steps"):
+        parts.append(f"step {progress['step']}/{progress['steps']}")
+    if progress.get("train_loss") is not None:
+        parts.append(f"loss {progress['train_loss']:.2f}")
+    if progress.get("eval_loss") is not None:
+        parts.append(f"validation {progress['eval_loss']:.2f}")
+    if "judge" not in run and progress.get("note"):
+        parts.append(str(progress["note"]))
+    return ", ".join(parts)
+
+
+def _judge(run: Item) -> str:
+    if "judge" not in run:
+        return ""
+    counted = f"{_judged(run)}/{run['judge']['samples']} test tickets"
+    if "verdict" not in run:
+        return counted
+    verdict = run["verdict"]
+    return f"{counted}: {verdict['verdict']} ({'; '.join(verdict['reasons'])})"
+
+
+def _promote(run: Item) -> str:
+    if "promoted" not in run:
+        return ""
+    if run["promoted"]:
+        return f"{run['train']['version']} is the champion now"
+    return "the champion stays as it was"

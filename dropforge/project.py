@@ -1,0 +1,121 @@
+"""A project's configuration: `projects/<name>/project.yaml`, checked before anything uses it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dropforge.artifacts import digest
+from dropforge.errors import ProjectError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(_Section):
+    """Names of a table's columns where they are not the usual ones."""
+
+    question: str | None = None
+    answer: str | None = None
+    customer: str | None = None
+    customer_name: str | None = None
+    id: str | None = None
+
+
+class Training(_Section):
+    """How a model is trained. Hyperparameters left out take the recipe's or provider's value."""
+
+    epochs: Annotated[int, Field(ge=1, le=50)] = 3
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_alpha: Annotated[int, Field(ge=1, le=1024)] | None = None
+    lora_layers: Annotated[int, Field(ge=0)] | None = None
+    max_length: Annotated[int, Field(ge=64, le=131072)] | None = None
+    seed: int = 7
+    max_rows: Annotated[int, Field(ge=10)] | None = None
+    timeout_hours: Annotated[float, Field(gt=0, le=120)] = 24
+
+    def hyperparameters(self) -> dict[str, float | int]:
+        """The chosen hyperparameters, without those left to the recipe."""
+        return self.model_dump(exclude_none=True, exclude={"max_rows", "timeout_hours"})
+
+
+class Judging(_Section):
+    """Who judges, on how many test tickets, and how long answers may be."""
+
+    model: str = "gpt-4.1-mini"
+    samples: Annotated[int, Field(ge=1, le=5000)] = 100
+    batch: Annotated[int, Field(ge=1, le=100)] = 10
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    max_answer_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
+    rubric: str = (
+        "Prefer the answer that solves the customer's problem with the facts of the reference. "
+        "Wrong facts are worse than missing ones. Length and style decide only between equals."
+    )
+
+
+class Gate(_Section):
+    """What a challenger must show before it answers customers."""
+
+    win_rate: Share = 0.7
+    lower_bound: Share = 0.5
+    against_champion: Share = 0.5
+    fact_recall: Share = 0.5
+    scored: Share = 0.8
+    confidence: Share = 0.5
+
+
+class ProjectConfig(_Section):
+    """One project. Unknown keys are refused, so that a typo is no silent default."""
+
+    backend: Literal["openai", "sagemaker"]
+    model: Annotated[str, Field(min_length=1)]
+    system_prompt: str = "You are a helpful support agent. Answer briefly and correctly."
+    columns: Columns = Columns()
+    keep: tuple[str, ...] = ()
+    training: Training = Training()
+    judge: Judging = Judging()
+    gate: Gate = Gate()
+    monthly: bool = False
+
+    @property
+    def hash(self) -> str:
+        return digest("project/1", self.model_dump(mode="json"))
+
+
+def parse_project(name: str, text: str | bytes) -> ProjectConfig:
+    """The configuration in a project.yaml.
+
+    Raises:
+        ProjectError: what is wrong with it, every problem named with its place.
+    """
+    hint = "See docs/project.md for every key; a minimal file has `backend:` and `model:`."
+    if not NAME.fullmatch(name):
+        raise ProjectError(
+            f"{name!r} is no project name.",
+            hint="Use lower-case letters, digits and dashes, at most 41 of them.",
+        )
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = f" at line {where.line + 1}" if where else ""
+        raise ProjectError(f"project.yaml is not valid YAML{place}.", hint=hint) from error
+    if not isinstance(data, dict):
+        raise ProjectError("project.yaml is not a table of keys and values.", hint=hint)
+    try:
+        return ProjectConfig.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+        )
+        raise ProjectError(f"project.yaml is wrong: {problems}.", hint=hint) from error

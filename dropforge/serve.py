@@ -1,0 +1,337 @@
+"""The chat front's rules: what a caller may send, which model answers, and what went wrong.
+
+Reads the project's `champion`, `config` and `model#<version>` items of the registry.
+Writes nothing. Pure, and imports nothing but msgspec: a person waits for the chat's cold start.
+
+    RequestError                      the wire code is the class's, in lower case
+    ├── InvalidRequestError      400
+    ├── InvalidApiKeyError       401
+    ├── ModelNotFoundError       404
+    ├── NoChampionError          404  not 409, which OpenAI's clients would send again
+    ├── UnknownRouteError        404
+    ├── MethodNotAllowedError    405
+    ├── AlreadyRatedError        409
+    ├── RequestTooLargeError     413
+    ├── UpstreamRateLimitError   429
+    ├── UpstreamError            502  the model's server failed or answered nonsense
+    ├── UnavailableError         503  will work in a while: Retry-After says when
+    └── UpstreamTimeoutError     504
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from dropforge.errors import RequestError
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_MESSAGES = 200
+MAX_VERSION_CHARACTERS = 200
+
+Arm = Literal["champion", "base", "pinned"]
+Backend = Literal["openai", "sagemaker"]
+
+
+class ChatError(RequestError):
+    """An answer of the API that is not a 2xx, told as OpenAI tells it.
+
+    Args:
+        message: for the caller. It can quote the request, so it never reaches a log.
+        param: the field that is wrong.
+        retry_after, allow: the headers of that name.
+        wire_code: where the code is not the class's, as when a model's server chose it.
+
+    Attributes:
+        route: the model that was asked, once that is known.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        retry_after: str | None = None,
+        allow: str | None = None,
+        wire_code: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+        self.retry_after = retry_after
+        self.allow = allow
+        self.route: Route | None = None
+        self.wire_code = wire_code or self.code.lower()
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        return {
+            "error": {
+                "message": f"{self.message} {self.hint}" if self.hint else self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.wire_code,
+            }
+        }
+
+
+class InvalidRequestError(ChatError):
+    status, kind, code = 400, "invalid_request_error", "INVALID_REQUEST"
+
+
+class InvalidApiKeyError(ChatError):
+    status, kind, code = 401, "invalid_request_error", "INVALID_API_KEY"
+
+
+class ModelNotFoundError(ChatError):
+    status, kind, code = 404, "invalid_request_error", "MODEL_NOT_FOUND"
+
+
+class NoChampionError(ChatError):
+    status, kind, code = 404, "invalid_request_error", "NO_CHAMPION"
+
+
+class UnknownRouteError(ChatError):
+    status, kind, code = 404, "invalid_request_error", "UNKNOWN_URL"
+
+
+class MethodNotAllowedError(ChatError):
+    status, kind, code = 405, "invalid_request_error", "METHOD_NOT_SUPPORTED"
+
+
+class AlreadyRatedError(ChatError):
+    status, kind, code = 409, "invalid_request_error", "ALREADY_RATED"
+
+
+class RequestTooLargeError(ChatError):
+    status, kind, code = 413, "invalid_request_error", "REQUEST_TOO_LARGE"
+
+
+class UpstreamRateLimitError(ChatError):
+    status, kind, code = 429, "rate_limit_error", "RATE_LIMIT_EXCEEDED"
+
+
+class UpstreamError(ChatError):
+    status, kind, code = 502, "server_error", "UPSTREAM_ERROR"
+
+
+class UnavailableError(ChatError):
+    status, kind, code = 503, "server_error", "UNAVAILABLE"
+
+
+class UpstreamTimeoutError(ChatError):
+    status, kind, code = 504, "server_error", "UPSTREAM_TIMEOUT"
+
+
+class Message(msgspec.Struct):
+    """One message, as far as it is checked here; the model's server checks the rest."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Any] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct):
+    """POST /v1/chat/completions. Fields not named here go to the model's server as they are."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=8)] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+class Turn(msgspec.Struct, forbid_unknown_fields=True):
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class SimpleChat(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/chat, for people with curl: a message, and what was said before it."""
+
+    message: Annotated[str, Meta(min_length=1)]
+    conversation: list[Turn] = []
+    model: str | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """The same as a chat/completions request."""
+        turns = [*self.conversation, Turn("user", self.message)]
+        return {"messages": msgspec.to_builtins(turns), "model": self.model}
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /v1/feedback: a rating of one answer."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+    rating: Literal[-1, 1]
+    comment: Annotated[str, Meta(max_length=4000)] | None = None
+    model: Annotated[str, Meta(max_length=200)] | None = None
+
+
+RequestT = TypeVar("RequestT")
+
+
+def parse(body: bytes, kind: type[RequestT]) -> tuple[RequestT, dict[str, Any]]:
+    """A request body, checked, and beside it every field as it was sent.
+
+    Raises:
+        RequestTooLargeError: more than MAX_BODY_BYTES.
+        InvalidRequestError: not JSON, not of this kind, or more than MAX_MESSAGES messages.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        request = msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        raise InvalidRequestError(f"{message}.", param=place.strip("`.") or None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(
+            "The body is not valid JSON.", wire_code="invalid_json"
+        ) from error
+    messages = fields.get("messages") or fields.get("conversation") or ()
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequestError(f"More than {MAX_MESSAGES} messages.", param="messages")
+    return request, fields
+
+
+class Champion(msgspec.Struct, frozen=True):
+    """The registry item `champion`: the version that answers."""
+
+    version: str
+    backend: Backend
+    model_id: str
+
+
+class ServedProject(msgspec.Struct, frozen=True):
+    """The registry item `config`, as far as answering needs it."""
+
+    backend: Backend
+    model: str = ""
+    base_model_id: str | None = None
+    system_prompt: str | None = None
+
+
+class ModelVersion(msgspec.Struct, frozen=True):
+    """A registry item `model#<version>`. Without a `model_id` it is not ready to answer.
+
+    Attributes:
+        base_model_id: what answered before training, under the server's own name for it.
+        created_at: seconds since the epoch.
+    """
+
+    version: str
+    backend: Backend
+    model_id: str | None = None
+    base_model_id: str | None = None
+    created_at: float = 0
+
+
+class Registry(Protocol):
+    """What routing asks of the registry; a project, champion or version can be absent."""
+
+    def champion(self, project: str) -> Champion | None: ...
+    def project(self, project: str) -> ServedProject | None: ...
+    def version(self, project: str, version: str) -> ModelVersion | None: ...
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Which model answers, and why that one."""
+
+    project: str
+    version: str
+    arm: Arm
+    backend: Backend
+    model_id: str
+
+    @property
+    def model(self) -> str:
+        """The name the caller sees: `<project>/<version>`; always a version, never an alias."""
+        return f"{self.project}/{self.version}"
+
+
+def resolve(name: str | None, project: str, registry: Registry) -> Route:
+    """The route for a model name, as a caller whose token belongs to `project` may name it.
+
+    `<project>` and `<project>/champion` mean the champion, as does no name; `<project>/base` the
+    model before training; `<project>/<version>` that version.
+
+    Raises:
+        NoChampionError: the champion is asked for, and nothing was promoted yet.
+        ModelNotFoundError: any other name, another project's included: whether that exists is
+            not told.
+    """
+    scope, _, choice = (name or project).partition("/")
+    if scope != project or len(choice) > MAX_VERSION_CHARACTERS:
+        raise _not_found(name)
+    if choice in ("", "champion"):
+        if champion := registry.champion(project):
+            return Route(project, champion.version, "champion", champion.backend, champion.model_id)
+        raise NoChampionError(
+            f"Project `{project}` has no promoted model yet.",
+            hint=f"Drop an export under exports/{project}/ and watch `dropforge status`, "
+            f"or ask for the model `{project}/base`.",
+            param="model",
+        )
+    if choice == "base":
+        if base := _base(project, registry):
+            return base
+    elif (found := registry.version(project, choice)) and found.model_id:
+        return Route(project, found.version, "pinned", found.backend, found.model_id)
+    raise _not_found(name)
+
+
+def _base(project: str, registry: Registry) -> Route | None:
+    """The model before training: as configured, or else the one the champion came from."""
+    served = registry.project(project)
+    if served is None:
+        return None
+    model_id = served.base_model_id or (served.model if served.backend == "openai" else None)
+    if not model_id and (champion := registry.champion(project)):
+        version = registry.version(project, champion.version)
+        model_id = version.base_model_id if version else None
+    return Route(project, "base", "base", served.backend, model_id) if model_id else None
+
+
+def _not_found(name: str | None) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"The model `{name}` does not exist or you do not have access to it.", param="model"
+    )
+
+
+def upstream_payload(
+    fields: dict[str, Any], route: Route, system_prompt: str | None
+) -> dict[str, Any]:
+    """What the model's server is asked: the caller's fields, the server's name for the model.
+
+    The project's system prompt goes first where the caller brings none: the model was trained on
+    it. Nothing is asked for as a stream. SageMaker gets no `model`: a header names the inference
+    component there.
+    """
+    dropped = ("model", "stream", "stream_options")
+    payload = {name: value for name, value in fields.items() if name not in dropped}
+    roles = {message["role"] for message in payload["messages"]}
+    if system_prompt and not roles & {"system", "developer"}:
+        prompt = {"role": "system", "content": system_prompt}
+        payload["messages"] = [prompt, *payload["messages"]]
+    if route.backend == "openai":
+        payload["model"] = route.model_id
+    return payload

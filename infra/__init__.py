@@ -1,0 +1,1 @@
+"""The CDK application: everything Dropforge needs on AWS, in four stacks."""

@@ -1,0 +1,319 @@
+"""The HTTPS API: routes, authorizer, limits, firewall, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_wafv2 as wafv2
+from constructs import Construct
+
+from infra.config import ApiLimits, Settings
+from infra.data_stack import DataStack
+from infra.function import log_group
+from infra.permissions import acknowledge, typed
+
+STAGE = "prod"
+TLS_POLICY = "SecurityPolicy_TLS13_1_2_PQ_2025_09"
+"""TLS 1.2 and 1.3 only; a regional API accepts TLS 1.0 unless it is told (developer guide)."""
+BEARER = r"^[Bb]earer [A-Za-z0-9._~+/-]{16,512}=*$"
+"""RFC 6750's token syntax; what does not match is refused without asking the authorizer."""
+
+Error = tuple[str, str, str, str]
+RESPONSES: dict[str, Error] = {
+    # response type: status, error type, code, message (an empty one: API Gateway's own)
+    "ACCESS_DENIED": ("403", "permission_error", "access_denied", "This token may not do that."),
+    "AUTHORIZER_CONFIGURATION_ERROR": ("500", "server_error", "authorizer_error", ""),
+    "AUTHORIZER_FAILURE": ("500", "server_error", "authorizer_error", ""),
+    "BAD_REQUEST_BODY": (
+        "400",
+        "invalid_request_error",
+        "invalid_body",
+        "The body does not fit this route: /v1/chat needs a message, /v1/chat/completions needs"
+        " messages, /v1/feedback needs an id and a rating.",
+    ),
+    "DEFAULT_4XX": ("", "invalid_request_error", "bad_request", ""),
+    "DEFAULT_5XX": ("", "server_error", "server_error", ""),
+    "INTEGRATION_TIMEOUT": (
+        "504",
+        "server_error",
+        "timeout",
+        "The model did not answer in time. Try again, or ask for a shorter answer.",
+    ),
+    "MISSING_AUTHENTICATION_TOKEN": (
+        "404",
+        "invalid_request_error",
+        "unknown_url",
+        "There is no such route. Routes are under /v1; see docs/api.md.",
+    ),
+    "QUOTA_EXCEEDED": ("429", "insufficient_quota", "insufficient_quota", ""),
+    "THROTTLED": (
+        "429",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "Too many requests. Wait a moment and try again.",
+    ),
+    "UNAUTHORIZED": (
+        "401",
+        "authentication_error",
+        "invalid_api_key",
+        "Send `Authorization: Bearer <token>` with a token that is neither wrong nor revoked.",
+    ),
+    "WAF_FILTERED": (
+        "403",
+        "permission_error",
+        "blocked",
+        "The firewall refused this request: too many from one address, or it looks like an attack.",
+    ),
+}
+
+
+class ChatApi(Construct):
+    """A REST API of one stage; `url` has no trailing slash.
+
+    Args:
+        chat: answers every route.
+        authorizer: says which project a bearer token belongs to.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        settings: Settings,
+        data: DataStack,
+        *,
+        chat: lambda_.Function,
+        authorizer: lambda_.Function,
+    ) -> None:
+        super().__init__(scope, name)
+        self.rest_api = self._rest_api(settings, data)
+        self._authorizer = apigateway.TokenAuthorizer(
+            self,
+            "Authorizer",
+            handler=authorizer,
+            identity_source=apigateway.IdentitySource.header("Authorization"),
+            validation_regex=BEARER,
+            results_cache_ttl=cdk.Duration.seconds(settings.api.authorizer_ttl_s),
+        )
+        self._integration = apigateway.LambdaIntegration(
+            chat, allow_test_invoke=False, scope_permission_to_method=False
+        )
+        self._validator = self.rest_api.add_request_validator(
+            "Validator", validate_request_body=True, validate_request_parameters=True
+        )
+        self._routes()
+        for kind, error in RESPONSES.items():
+            self._error_response(kind, error)
+        self._firewall(settings.api)
+        acknowledge(
+            self.rest_api,
+            "COG4",
+            "Bearer tokens are checked by a Lambda authorizer against the registry: OpenAI clients"
+            " send a static key and cannot sign in to a user pool.",
+        )
+
+    @property
+    def url(self) -> str:
+        host = f"{self.rest_api.rest_api_id}.execute-api.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}"
+        return f"https://{host}/{STAGE}"
+
+    def _rest_api(self, settings: Settings, data: DataStack) -> apigateway.RestApi:
+        access = log_group(self, "AccessLogs", "/dropforge/api", data, settings)
+        api = apigateway.RestApi(
+            self,
+            "Api",
+            rest_api_name="dropforge",
+            description="Dropforge: chat with the promoted model of a project",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            cloud_watch_role=False,
+            deploy_options=apigateway.StageOptions(
+                stage_name=STAGE,
+                throttling_rate_limit=settings.api.rate_per_second,
+                throttling_burst_limit=settings.api.burst,
+                tracing_enabled=True,
+                metrics_enabled=True,
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                data_trace_enabled=False,
+                access_log_destination=apigateway.LogGroupLogDestination(access),
+                access_log_format=_access_log_format(),
+            ),
+        )
+        cfn = typed(api.node.default_child, apigateway.CfnRestApi)
+        cfn.security_policy, cfn.endpoint_access_mode = TLS_POLICY, "BASIC"
+        # Error logs of executions go to a group that API Gateway names, and would keep for ever.
+        executions = log_group(
+            self,
+            "ExecutionLogs",
+            f"API-Gateway-Execution-Logs_{api.rest_api_id}/{STAGE}",
+            data,
+            settings,
+        )
+        api.deployment_stage.node.add_dependency(executions, self._log_role())
+        return api
+
+    def _log_role(self) -> apigateway.CfnAccount:
+        """The region's one role with which API Gateway writes logs; it outlives the stack."""
+        role = iam.Role(
+            self,
+            "LogRole",
+            assumed_by=iam.ServicePrincipal("apigateway.amazonaws.com"),
+            managed_policies=[
+                iam.ManagedPolicy.from_aws_managed_policy_name(
+                    "service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+                )
+            ],
+        )
+        policy = "arn:<AWS::Partition>:iam::aws:policy/service-role"
+        acknowledge(
+            role,
+            f"IAM4[Policy::{policy}/AmazonAPIGatewayPushToCloudWatchLogs]",
+            "API Gateway checks its account-wide log role for the rights of exactly this policy.",
+        )
+        role.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        account = apigateway.CfnAccount(self, "Account", cloud_watch_role_arn=role.role_arn)
+        account.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+        return account
+
+    def _routes(self) -> None:
+        root = self.rest_api.root
+        v1 = root.add_resource("v1")
+        chat = v1.add_resource("chat")
+        text = {"message": _schema("STRING", min_length=1)}
+        turns = {"messages": _schema("ARRAY", min_items=1)}
+        rated = {"id": _schema("STRING", min_length=1)}
+        self._method(chat, "POST", self._model("ChatRequest", text))
+        completions = chat.add_resource("completions")
+        self._method(completions, "POST", self._model("CompletionRequest", turns))
+        models = v1.add_resource("models")
+        self._method(models, "GET")
+        self._method(models.add_resource("{model+}"), "GET")
+        feedback = v1.add_resource("feedback")
+        self._method(feedback, "POST", self._model("FeedbackRequest", rated))
+        health = root.add_resource("health").add_method("GET", self._integration)
+        acknowledge(
+            health, "APIG4", "Health checks carry no token, and the answer says nothing else."
+        )
+
+    def _method(
+        self, resource: apigateway.IResource, verb: str, model: apigateway.Model | None = None
+    ) -> None:
+        resource.add_method(
+            verb,
+            self._integration,
+            authorizer=self._authorizer,
+            authorization_type=apigateway.AuthorizationType.CUSTOM,
+            request_validator=self._validator,
+            request_models={"application/json": model} if model else None,
+        )
+
+    def _model(self, name: str, fields: dict[str, apigateway.JsonSchema]) -> apigateway.Model:
+        """A body that has at least these fields; others are the chat function's to judge."""
+        return self.rest_api.add_model(
+            name,
+            model_name=name,
+            content_type="application/json",
+            schema=_schema("OBJECT", properties=fields, required=list(fields)),
+        )
+
+    def _error_response(self, kind: str, error: Error) -> None:
+        status, type_, code, message = error
+        said = json.dumps(message) if message else "$context.error.messageString"
+        body = f'{{"error":{{"message":{said},"type":"{type_}","param":null,"code":"{code}"}}}}'
+        self.rest_api.add_gateway_response(
+            kind,
+            type=apigateway.ResponseType.of(kind),
+            status_code=status or None,
+            templates={"application/json": body},
+        )
+
+    def _firewall(self, limits: ApiLimits) -> None:
+        """Per-address limits and AWS's list of known attacks. Bodies are chats, so no size rule."""
+        acl = wafv2.CfnWebACL(
+            self,
+            "Firewall",
+            name="dropforge",
+            scope="REGIONAL",
+            default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
+            visibility_config=_visibility("dropforge"),
+            rules=[
+                wafv2.CfnWebACL.RuleProperty(
+                    name="rate-per-address",
+                    priority=0,
+                    action=wafv2.CfnWebACL.RuleActionProperty(block={}),
+                    statement=wafv2.CfnWebACL.StatementProperty(
+                        rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
+                            aggregate_key_type="IP",
+                            limit=limits.requests_per_ip,
+                            evaluation_window_sec=300,
+                        )
+                    ),
+                    visibility_config=_visibility("rate-per-address"),
+                ),
+                wafv2.CfnWebACL.RuleProperty(
+                    name="known-attacks",
+                    priority=1,
+                    override_action=wafv2.CfnWebACL.OverrideActionProperty(none={}),
+                    statement=wafv2.CfnWebACL.StatementProperty(
+                        managed_rule_group_statement=(
+                            wafv2.CfnWebACL.ManagedRuleGroupStatementProperty(
+                                vendor_name="AWS", name="AWSManagedRulesKnownBadInputsRuleSet"
+                            )
+                        )
+                    ),
+                    visibility_config=_visibility("known-attacks"),
+                ),
+            ],
+        )
+        wafv2.CfnWebACLAssociation(
+            self,
+            "FirewallAssociation",
+            resource_arn=self.rest_api.deployment_stage.stage_arn,
+            web_acl_arn=acl.attr_arn,
+        )
+
+
+def _schema(
+    kind: str,
+    *,
+    min_length: int | None = None,
+    min_items: int | None = None,
+    properties: dict[str, apigateway.JsonSchema] | None = None,
+    required: list[str] | None = None,
+) -> apigateway.JsonSchema:
+    return apigateway.JsonSchema(
+        schema=apigateway.JsonSchemaVersion.DRAFT4 if kind == "OBJECT" else None,
+        type=apigateway.JsonSchemaType[kind],
+        min_length=min_length,
+        min_items=min_items,
+        properties=properties,
+        required=required,
+    )
+
+
+def _visibility(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
+    return wafv2.CfnWebACL.VisibilityConfigProperty(
+        cloud_watch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=True
+    )
+
+
+def _access_log_format() -> apigateway.AccessLogFormat:
+    """One JSON line a request: who by project, never the token and never the body."""
+    fields = {
+        "time": "$context.requestTime",
+        "request": "$context.requestId",
+        "extended_request": "$context.extendedRequestId",
+        "trace": "$context.xrayTraceId",
+        "address": "$context.identity.sourceIp",
+        "method": "$context.httpMethod",
+        "route": "$context.resourcePath",
+        "status": "$context.status",
+        "project": "$context.authorizer.project",
+        "latency_ms": "$context.responseLatency",
+        "integration_ms": "$context.integration.latency",
+        "error": "$context.error.responseType",
+    }
+    return apigateway.AccessLogFormat.custom(json.dumps(fields))

@@ -1,0 +1,195 @@
+"""The settings of a deployment: one frozen model, read from the CDK context.
+
+Defaults stand in `cdk.json`, which is read here as well, because the CDK application reads it only
+when the `cdk` command starts it. Nested values are set whole or by a dotted name, as in
+`cdk deploy -c sagemaker.enabled=false`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+API_TIMEOUT_S = 29
+"""What API Gateway waits for an integration, in seconds (the quota's default)."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,55}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*[^\s/])?$")]
+Cron = Annotated[str, StringConstraints(pattern=r"^(cron|rate)\(.+\)$")]
+Instance = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
+Positive = Annotated[int, Field(gt=0)]
+LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
+
+
+class ConfigError(ValueError):
+    """The CDK context has a value that no deployment can be made from."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FunctionSize(_Section):
+    """Memory and temporary storage in MB, timeout in seconds."""
+
+    memory_mb: Annotated[int, Field(ge=128, le=10240)]
+    timeout_s: Annotated[int, Field(ge=1, le=900)]
+    storage_mb: Annotated[int, Field(ge=512, le=10240)] = 512
+
+
+class FunctionSizes(_Section):
+    """The size of each Lambda function."""
+
+    drop: FunctionSize
+    clean: FunctionSize
+    validate_: FunctionSize = Field(alias="validate")
+    launch: FunctionSize
+    poll: FunctionSize
+    plan: FunctionSize
+    judge: FunctionSize
+    verdict: FunctionSize
+    promote: FunctionSize
+    fail: FunctionSize
+    schedule: FunctionSize
+    authorize: FunctionSize
+    chat: FunctionSize
+
+    def of(self, function: str) -> FunctionSize:
+        size: FunctionSize = getattr(self, "validate_" if function == "validate" else function)
+        return size
+
+
+class ApiLimits(_Section):
+    """Limits of the HTTPS API. `requests_per_ip` is counted by the firewall over 5 minutes."""
+
+    rate_per_second: Positive
+    burst: Positive
+    requests_per_ip: Annotated[int, Field(ge=10)]
+    authorizer_ttl_s: Annotated[int, Field(ge=0, le=60)]
+
+
+class SageMaker(_Section):
+    """Own GPUs: training jobs, and an endpoint that scales to zero.
+
+    `enabled` says whether the endpoint exists. An image is `repository:tag` in AWS's deep learning
+    container registry of the region, or a full URI.
+    """
+
+    enabled: bool
+    endpoint_name: Name
+    base_model: Name
+    training_image: str
+    training_instance: Instance
+    training_hours: Annotated[int, Field(ge=1, le=120)]
+    volume_gb: Positive
+    serving_image: str
+    serving_instance: Instance
+    serving_memory_mb: Positive
+    max_copies: Positive
+    max_context: Positive
+    max_loras: Positive
+    max_lora_rank: Positive
+
+    @property
+    def base_component(self) -> str:
+        """The inference component that holds the base model; LoRA adapters are loaded on top."""
+        return f"{self.endpoint_name}-base"
+
+
+class Settings(_Section):
+    """Everything that may differ between two deployments.
+
+    `platform` is a `uv` target platform; left empty it follows from architecture and Python
+    version. `object_retention_days` is how long superseded versions of an object are kept.
+    """
+
+    python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")]
+    architecture: Literal["x86_64", "arm64"]
+    platform: str = ""
+    openai_base_url: Url
+    judge_base_url: Url
+    poll_seconds: Positive
+    drop_concurrency: Annotated[int, Field(ge=2, le=1000)]
+    deadline_seconds: Annotated[float, Field(gt=0)]
+    log_retention_days: LogDays
+    object_retention_days: Positive
+    alarm_email: Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")] = ""
+    monthly_schedule: Cron
+    win_rate_floor: Annotated[float, Field(ge=0, le=1)]
+    functions: FunctionSizes
+    api: ApiLimits
+    sagemaker: SageMaker
+
+    @model_validator(mode="after")
+    def _deadline_fits(self) -> Self:
+        timeout = self.functions.chat.timeout_s
+        if not self.deadline_seconds < timeout <= API_TIMEOUT_S:
+            raise ValueError(
+                f"deadline_seconds ({self.deadline_seconds:g}) must be below"
+                f" functions.chat.timeout_s ({timeout}), and that at most {API_TIMEOUT_S}"
+            )
+        return self
+
+
+def defaults(root: Path = ROOT) -> dict[str, Any]:
+    """The context in `cdk.json`, feature flags included."""
+    context: dict[str, Any] = json.loads((root / "cdk.json").read_text())["context"]
+    return context
+
+
+def settings_from(context: Mapping[str, Any]) -> Settings:
+    """The settings that a context describes, over the defaults of `cdk.json`.
+
+    Raises:
+        ConfigError: which value is wrong, and what would be right.
+    """
+    merged = _fold(defaults(), context)
+    try:
+        return Settings.model_validate({k: v for k, v in merged.items() if k in _FIELDS})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"The CDK context does not describe a deployment: {wrong}") from error
+
+
+_FIELDS = frozenset(Settings.model_fields)
+
+
+def _fold(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`: tables are merged, a dotted name reaches into a table."""
+    result = dict(base)
+    for key, value in over.items():
+        head, dot, rest = key.partition(".")
+        if dot and head in _FIELDS:
+            result[head] = _fold(result.get(head, {}), {rest: value})
+        elif isinstance(value, Mapping) and isinstance(result.get(key), dict):
+            result[key] = _fold(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+_LOCAL_STORAGE = re.compile(
+    r"^ml\.(g4dn|g5|g6e?|gr6|g7e|p3dn|p4de?|p5\w*|p6\S*|trn\w+|[a-z]+\d[a-z]*d)\."
+)
+
+
+def has_local_storage(instance: str) -> bool:
+    """Whether an ML instance type has NVMe disks of its own.
+
+    Those are encrypted by the hardware, and SageMaker refuses a volume key for them (API reference,
+    `ResourceConfig.VolumeKmsKeyId` and `CreateEndpointConfig.KmsKeyId`).
+    """
+    return bool(_LOCAL_STORAGE.match(instance))

@@ -1,0 +1,105 @@
+"""The dashboard `dropforge`: runs above, data and models in the middle, the API below."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+from infra.metrics import api_metric, custom_series, dead_letters, executions
+from infra.pipeline_stack import PipelineStack
+from infra.serving_stack import ServingStack
+
+DASHBOARD = "dropforge"
+DAY, HOUR = cdk.Duration.days(1), cdk.Duration.hours(1)
+WIDTH = 8
+
+
+def dashboard(
+    scope: Construct, pipeline: PipelineStack, serving: ServingStack
+) -> cloudwatch.Dashboard:
+    """A page of graphs that starts with the last week."""
+    board = cloudwatch.Dashboard(
+        scope, "Dashboard", dashboard_name=DASHBOARD, default_interval=cdk.Duration.days(7)
+    )
+    board.add_widgets(*_run_widgets(pipeline))
+    board.add_widgets(*_model_widgets())
+    board.add_widgets(*_api_widgets(serving))
+    return board
+
+
+def _run_widgets(pipeline: PipelineStack) -> list[cloudwatch.GraphWidget]:
+    outcomes = ("Started", "Succeeded", "Failed", "TimedOut", "Aborted")
+    machine = pipeline.state_machine
+    return [
+        _graph("Runs", *(executions(machine, outcome) for outcome in outcomes)),
+        _graph(
+            "Runs, by project",
+            *(custom_series(f"Runs{what}", "Sum", HOUR) for what in outcomes[:3]),
+        ),
+        _graph(
+            "Waiting in dead-letter queues",
+            dead_letters(pipeline.drop_letters),
+            dead_letters(pipeline.event_letters),
+        ),
+    ]
+
+
+def _model_widgets() -> list[cloudwatch.GraphWidget]:
+    return [
+        _graph(
+            "Rows kept and rejected",
+            custom_series("RowsKept", "Sum", DAY),
+            custom_series("RowsRejected", "Sum", DAY),
+        ),
+        _graph(
+            "Win rate and fact recall",
+            custom_series("WinRate", "Average", HOUR),
+            custom_series("FactRecall", "Average", HOUR),
+            between=(0, 1),
+            line=cloudwatch.HorizontalAnnotation(value=0.5, label="no better than its opponent"),
+        ),
+        _graph("Promotions", custom_series("Promotions", "Sum", DAY)),
+    ]
+
+
+def _api_widgets(serving: ServingStack) -> list[cloudwatch.GraphWidget]:
+    api = serving.api.rest_api
+    return [
+        _graph(
+            "API latency, ms",
+            api_metric(api, "Latency", "p50"),
+            api_metric(api, "Latency", "p95"),
+            line=cloudwatch.HorizontalAnnotation(value=2000, label="target: 2 s"),
+        ),
+        _graph(
+            "API requests and errors",
+            api_metric(api, "Count", "Sum"),
+            api_metric(api, "4XXError", "Sum"),
+            api_metric(api, "5XXError", "Sum"),
+        ),
+        _graph(
+            "Chats",
+            custom_series("ChatRequests", "Sum", HOUR),
+            custom_series("ChatErrors", "Sum", HOUR),
+            right=[custom_series("ChatLatency", "p95", HOUR)],
+        ),
+    ]
+
+
+def _graph(
+    title: str,
+    *metrics: cloudwatch.IMetric,
+    right: list[cloudwatch.IMetric] | None = None,
+    between: tuple[float, float] | None = None,
+    line: cloudwatch.HorizontalAnnotation | None = None,
+) -> cloudwatch.GraphWidget:
+    axis = cloudwatch.YAxisProps(min=between[0], max=between[1]) if between else None
+    return cloudwatch.GraphWidget(
+        title=title,
+        left=list(metrics),
+        right=right,
+        left_y_axis=axis,
+        left_annotations=[line] if line else None,
+        width=WIDTH,
+    )

@@ -1,0 +1,161 @@
+"""What ops look at: one dashboard, alarms that reach a person, and where everything is."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from infra.config import Settings
+from infra.dashboard import DASHBOARD, dashboard
+from infra.data_stack import DataStack
+from infra.metrics import api_metric, custom, dead_letters, executions
+from infra.permissions import from_account
+from infra.pipeline_stack import PipelineStack
+from infra.serving_stack import ServingStack
+
+PARAMETER = "/dropforge/deployment"
+FIRST_BYTE_MS = 2000
+"""The API's target: an answer within 2 s at the 95th percentile."""
+MINUTES_5 = cdk.Duration.minutes(5)
+
+
+class MonitoringStack(cdk.Stack):
+    """Alarms go to the topic `dropforge-alarms`, and to `alarm_email` where that is set."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        settings: Settings,
+        data: DataStack,
+        pipeline: PipelineStack,
+        serving: ServingStack,
+    ) -> None:
+        super().__init__(scope, name, description="Dropforge: dashboard, alarms, deployment facts")
+        self._action = actions.SnsAction(self._topic(settings, data))
+        self._run_alarms(pipeline, settings)
+        self._api_alarms(serving)
+        dashboard(self, pipeline, serving)
+        ssm.StringParameter(
+            self,
+            "Deployment",
+            parameter_name=PARAMETER,
+            description="Where Dropforge's parts are; read by the dropforge command",
+            string_value=self.to_json_string(
+                {
+                    "bucket": data.bucket_name,
+                    "table": data.table_name,
+                    "state_machine_arn": pipeline.state_machine.state_machine_arn,
+                    "api_url": serving.api.url,
+                    "dashboard": DASHBOARD,
+                }
+            ),
+        )
+
+    def _topic(self, settings: Settings, data: DataStack) -> sns.Topic:
+        topic = sns.Topic(
+            self,
+            "Alarms",
+            topic_name="dropforge-alarms",
+            display_name="Dropforge alarms",
+            master_key=kms.Key.from_key_arn(self, "Key", data.key_arn),
+            enforce_ssl=True,
+        )
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions=from_account(),
+            )
+        )
+        if settings.alarm_email:
+            topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
+        return topic
+
+    def _run_alarms(self, pipeline: PipelineStack, settings: Settings) -> None:
+        for what in ("Failed", "TimedOut", "Aborted"):
+            self._alarm(
+                f"Runs{what}",
+                executions(pipeline.state_machine, what),
+                "A run did not succeed: `dropforge status` says which file and why.",
+                threshold=1,
+            )
+        for name, queue in (("Drop", pipeline.drop_letters), ("Event", pipeline.event_letters)):
+            self._alarm(
+                f"{name}DeadLetters",
+                dead_letters(queue),
+                "Events wait that could not be dealt with after retries: read, then redrive them.",
+                threshold=1,
+            )
+        self._alarm(
+            "WinRateLow",
+            custom("WinRate", "MIN", cdk.Duration.hours(1)),
+            "A model was judged worse than its opponent; it was not promoted. See its report.",
+            threshold=settings.win_rate_floor,
+            below=True,
+        )
+
+    def _api_alarms(self, serving: ServingStack) -> None:
+        api = serving.api.rest_api
+        self._alarm(
+            "ApiSlow",
+            api_metric(api, "Latency", "p95"),
+            "Answers take longer than 2 s at the 95th percentile for 15 minutes.",
+            threshold=FIRST_BYTE_MS,
+            periods=3,
+        )
+        self._alarm(
+            "ApiServerErrors",
+            api_metric(api, "5XXError", "Average"),
+            "More than 5 % of the API's answers are server errors.",
+            threshold=0.05,
+            periods=2,
+        )
+        self._alarm(
+            "ApiClientErrors",
+            api_metric(api, "4XXError", "Average"),
+            "More than half of the API's answers are refusals: a wrong token, or an attack.",
+            threshold=0.5,
+            periods=3,
+        )
+        self._alarm(
+            "ChatThrottled",
+            serving.chat.function.metric_throttles(period=MINUTES_5),
+            "The account's Lambda concurrency is used up: chats are refused.",
+            threshold=1,
+        )
+
+    def _alarm(
+        self,
+        name: str,
+        metric: cloudwatch.IMetric,
+        meaning: str,
+        *,
+        threshold: float,
+        periods: int = 1,
+        below: bool = False,
+    ) -> None:
+        """An alarm that tells the topic when it starts and when it is over."""
+        compare = cloudwatch.ComparisonOperator
+        at_least, under = compare.GREATER_THAN_OR_EQUAL_TO_THRESHOLD, compare.LESS_THAN_THRESHOLD
+        alarm = cloudwatch.Alarm(
+            self,
+            name,
+            alarm_name=f"dropforge-{name}",
+            alarm_description=meaning,
+            metric=metric,
+            threshold=threshold,
+            evaluation_periods=periods,
+            comparison_operator=under if below else at_least,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(self._action)
+        alarm.add_ok_action(self._action)

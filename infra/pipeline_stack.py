@@ -1,0 +1,196 @@
+"""From a dropped file to a promoted model: queue, functions, state machine, schedule."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from infra import workflow
+from infra.config import Settings
+from infra.data_stack import DataStack
+from infra.function import Function, log_group
+from infra.permissions import Grant, acknowledge_wildcards
+from infra.pipeline_functions import pipeline_functions
+from infra.schedule import MonthlySchedule
+from infra.training import TrainingRole, image_uri, runs_training_jobs
+
+MAX_RECEIVES = 3
+VISIBILITY_FACTOR = 6
+"""AWS asks for a visibility timeout of at least six times the function's (Lambda guide)."""
+
+
+class PipelineStack(cdk.Stack):
+    """`state_machine`, the dead-letter queues and the functions are watched by other stacks."""
+
+    def __init__(self, scope: Construct, name: str, settings: Settings, data: DataStack) -> None:
+        super().__init__(scope, name, description="Dropforge: from a dropped file to a model")
+        self._settings, self._data = settings, data
+        self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
+        self.drop_letters = self._queue("DropDeadLetters", keep=cdk.Duration.days(14))
+        self.event_letters = self._queue("EventDeadLetters", keep=cdk.Duration.days(14))
+        self.functions = pipeline_functions(self, settings, data, self.event_letters)
+        self.state_machine = self._state_machine()
+        self._start(self.functions["drop"])
+        self._feed(self.functions["drop"])
+        self._notice_failures(self.functions["fail"])
+        self._start(self.functions["schedule"])
+        MonthlySchedule(
+            self,
+            "Monthly",
+            self.functions["schedule"].function,
+            settings.monthly_schedule,
+            dead_letters=self.event_letters,
+            key_arn=data.key_arn,
+        )
+
+    def _queue(
+        self,
+        name: str,
+        *,
+        keep: cdk.Duration,
+        visibility: cdk.Duration | None = None,
+        dead_letters: sqs.DeadLetterQueue | None = None,
+    ) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            name,
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=self._key,
+            enforce_ssl=True,
+            retention_period=keep,
+            visibility_timeout=visibility,
+            dead_letter_queue=dead_letters,
+        )
+
+    def _feed(self, drop: Function) -> None:
+        """Each object created under exports/, and each project.yaml, reaches the drop function."""
+        queue = self._queue(
+            "Drops",
+            keep=cdk.Duration.days(4),
+            visibility=cdk.Duration.seconds(
+                VISIBILITY_FACTOR * self._settings.functions.drop.timeout_s
+            ),
+            dead_letters=sqs.DeadLetterQueue(
+                max_receive_count=MAX_RECEIVES, queue=self.drop_letters
+            ),
+        )
+        events.Rule(
+            self,
+            "Dropped",
+            description="A file was dropped, or a project was configured",
+            event_pattern=events.EventPattern(
+                source=["aws.s3"],
+                detail_type=["Object Created"],
+                detail={
+                    "bucket": {"name": [self._data.bucket_name]},
+                    "object": {
+                        "key": [{"prefix": "exports/"}, {"wildcard": "projects/*/project.yaml"}]
+                    },
+                },
+            ),
+            targets=[targets.SqsQueue(queue, dead_letter_queue=self.event_letters)],
+        )
+        drop.function.add_event_source(
+            sources.SqsEventSource(
+                queue,
+                batch_size=10,
+                max_concurrency=self._settings.drop_concurrency,
+                report_batch_item_failures=True,
+            )
+        )
+
+    def _state_machine(self) -> sfn.StateMachine:
+        settings, data = self._settings, self._data
+        training = TrainingRole(self, "Training", settings, data)
+        role = runs_training_jobs(self, settings, data, training.role)
+        called = {name: self.functions[name].function for name in workflow.FUNCTIONS}
+        Grant(("lambda:InvokeFunction",), tuple(f.function_arn for f in called.values())).to(role)
+        machine = sfn.StateMachine(
+            self,
+            "StateMachine",
+            state_machine_name=workflow.NAME,
+            comment="One execution for each dropped file",
+            definition_body=sfn.DefinitionBody.from_string(
+                json.dumps(workflow.definition(settings), separators=(",", ":"))
+            ),
+            definition_substitutions=workflow.substitutions(
+                {name: f.function_arn for name, f in called.items()},
+                {
+                    "Bucket": data.bucket_name,
+                    "KeyArn": data.key_arn,
+                    "Partition": cdk.Aws.PARTITION,
+                    "TrainingImage": image_uri(settings.sagemaker.training_image),
+                    "TrainingRoleArn": training.role.role_arn,
+                },
+            ),
+            role=role,
+            encryption_configuration=sfn.CustomerManagedEncryptionConfiguration(self._key),
+            tracing_enabled=True,
+            logs=sfn.LogOptions(
+                destination=log_group(
+                    self, "RunLogs", f"/aws/vendedlogs/states/{workflow.NAME}", data, settings
+                ),
+                level=sfn.LogLevel.ALL,
+                include_execution_data=False,
+            ),
+        )
+        acknowledge_wildcards(
+            role,
+            ["*"],
+            "Log delivery and X-Ray actions of the state machine have no resource type (Step"
+            " Functions developer guide, logging and tracing policies).",
+        )
+        return machine
+
+    def _start(self, function: Function) -> None:
+        """Let a function start runs. The ARN goes to its environment; neither refers back."""
+        arn = self.state_machine.state_machine_arn
+        Grant(("states:StartExecution",), (arn,)).to(function.role)
+        function.function.add_environment("DROPFORGE_STATE_MACHINE_ARN", arn)
+
+    def _notice_failures(self, fail: Function) -> None:
+        """Runs that end without passing the Fail state are told to the fail function as well.
+
+        Their events carry no input, because a customer managed key encrypts it, so the function
+        may look the execution up.
+        """
+        executions = self.format_arn(
+            service="states",
+            resource="execution",
+            resource_name=f"{workflow.NAME}:*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        Grant(
+            ("states:DescribeExecution",),
+            (executions,),
+            "Names of executions are data; the statement is limited to one state machine's.",
+        ).to(fail.role)
+        events.Rule(
+            self,
+            "RunEnded",
+            description="A run was stopped, ran out of time, or failed outside its own handling",
+            event_pattern=events.EventPattern(
+                source=["aws.states"],
+                detail_type=["Step Functions Execution Status Change"],
+                detail={
+                    "stateMachineArn": [self.state_machine.state_machine_arn],
+                    "status": ["FAILED", "TIMED_OUT", "ABORTED"],
+                },
+            ),
+            targets=[
+                targets.LambdaFunction(
+                    fail.function,
+                    dead_letter_queue=self.event_letters,
+                    retry_attempts=8,
+                    max_event_age=cdk.Duration.hours(6),
+                )
+            ],
+        )

@@ -1,0 +1,227 @@
+"""The state machine, as data: what runs after what, what is tried again, and where failures go.
+
+Reads `{"run": {...}}`, the drop function's `Run`; every stage's result is placed beside it. Names
+in `${...}` are filled in at deployment. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from infra.config import Settings, has_local_storage
+
+State = dict[str, Any]
+
+NAME = "dropforge-pipeline"
+TIMEOUT_S = 7 * 24 * 3600
+"""A whole run: the longest training a project may ask for is 120 hours."""
+MARGIN_S = 10
+"""A task waits this much longer than its function runs, so that the function's error wins."""
+FUNCTIONS = ("clean", "validate", "launch", "poll", "plan", "judge", "verdict", "promote", "fail")
+TRAINING_SCRIPT = "/opt/ml/input/data/code/train.py"
+
+_TRANSIENT = (
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+)
+
+
+def definition(settings: Settings) -> State:
+    """The Amazon States Language document (JSONPath)."""
+    return {
+        "Comment": "Clean, validate, train, judge and promote what one dropped file holds.",
+        "StartAt": "Clean",
+        "TimeoutSeconds": TIMEOUT_S,
+        "States": {
+            "Clean": _stage(settings, "clean", "$.clean", then="Validate"),
+            "Validate": _stage(settings, "validate", "$.dataset", then="Launch"),
+            "Launch": _stage(settings, "launch", "$.job", then="StartTrainingJob?"),
+            "StartTrainingJob?": {
+                "Type": "Choice",
+                "Choices": [
+                    {
+                        "Variable": "$.job.start_training_job",
+                        "BooleanEquals": True,
+                        "Next": "TrainOnSageMaker",
+                    }
+                ],
+                "Default": "Poll",
+            },
+            "TrainOnSageMaker": _training(settings),
+            "Poll": _stage(settings, "poll", "$.poll", then="JobState?"),
+            "JobState?": {
+                "Type": "Choice",
+                "Choices": [
+                    {"Variable": "$.poll.state", "StringEquals": "Pending", "Next": "WaitForJob"},
+                    {"Variable": "$.poll.state", "StringEquals": "Completed", "Next": "Plan"},
+                ],
+                "Default": "UnknownJobState",
+            },
+            "WaitForJob": {"Type": "Wait", "SecondsPath": "$.job.poll_seconds", "Next": "Poll"},
+            "UnknownJobState": {
+                "Type": "Pass",
+                "Result": {
+                    "Error": "UnknownJobState",
+                    "Cause": "Poll answered with a state that is neither Pending nor Completed.",
+                },
+                "ResultPath": "$.error",
+                "Next": "Fail",
+            },
+            "Plan": _stage(settings, "plan", "$.plan", then="Judge"),
+            "Judge": _judging(settings),
+            "Verdict": _stage(settings, "verdict", "$.evaluation", then="Promote"),
+            "Promote": _stage(settings, "promote", "$.promotion", then="Succeeded"),
+            "Succeeded": {"Type": "Succeed"},
+            "Fail": _guarded(
+                _task(settings, "fail"), result=None, then="Failed", on_error="Failed"
+            ),
+            "Failed": {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
+        },
+    }
+
+
+def substitutions(functions: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    """What the `${...}` names stand for: `functions` by name to ARN, and the other `values`."""
+    arns = {_arn_name(name): arn for name, arn in functions.items()}
+    return {**arns, **values}
+
+
+def placeholders(document: str) -> set[str]:
+    """The `${...}` names in a definition's JSON text."""
+    return set(re.findall(r"\$\{(\w+)\}", document))
+
+
+def _arn_name(function: str) -> str:
+    return f"{function.capitalize()}FunctionArn"
+
+
+def _task(settings: Settings, function: str) -> State:
+    return {
+        "Type": "Task",
+        "Resource": f"${{{_arn_name(function)}}}",
+        "TimeoutSeconds": settings.functions.of(function).timeout_s + MARGIN_S,
+    }
+
+
+def _stage(settings: Settings, function: str, result: str, *, then: str) -> State:
+    """The state that calls a function with the whole state and places its result."""
+    return _guarded(_task(settings, function), result=result, then=then)
+
+
+def _guarded(state: State, *, result: str | None, then: str, on_error: str = "Fail") -> State:
+    """A state that tries again what may pass, and otherwise tells why it went wrong."""
+    caught = "$.error" if on_error == "Fail" else "$.fail_error"
+    return {
+        **state,
+        **_retries("RetryableError", *_TRANSIENT),
+        "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": caught, "Next": on_error}],
+        "ResultPath": result,
+        "Next": then,
+    }
+
+
+def _retries(*errors: str) -> State:
+    """Six tries over about three minutes, spread out so that parallel tasks do not meet again."""
+    retry = {
+        "ErrorEquals": list(errors),
+        "IntervalSeconds": 5,
+        "MaxAttempts": 5,
+        "BackoffRate": 2,
+        "MaxDelaySeconds": 120,
+        "JitterStrategy": "FULL",
+    }
+    return {"Retry": [retry]}
+
+
+def _judging(settings: Settings) -> State:
+    """One judge task for each batch of tickets; a batch that fails for good fails the stage."""
+    batch = {**_task(settings, "judge"), **_retries("RetryableError", *_TRANSIENT), "End": True}
+    return _guarded(
+        {
+            "Type": "Map",
+            "ItemsPath": "$.plan.batches",
+            "MaxConcurrencyPath": "$.plan.concurrency",
+            "ItemSelector": {
+                "run.$": "$.run",
+                "plan.$": "$.plan",
+                "model.$": "$.poll.model",
+                "batch.$": "$$.Map.Item.Value",
+            },
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "INLINE"},
+                "StartAt": "JudgeBatch",
+                "States": {"JudgeBatch": batch},
+            },
+        },
+        result="$.batches",
+        then="Verdict",
+    )
+
+
+def _training(settings: Settings) -> State:
+    """A SageMaker training job on spot capacity, waited for; Poll then reads how it ended."""
+    running = settings.sagemaker.training_hours * 3600
+    waiting = running + 12 * 3600
+    job = {
+        "TrainingJobName.$": "$.job.training_job_name",
+        "RoleArn": "${TrainingRoleArn}",
+        "AlgorithmSpecification": {
+            "TrainingImage": "${TrainingImage}",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", TRAINING_SCRIPT],
+            "MetricDefinitions": [
+                {"Name": name, "Regex": rf'"{name}": ?([0-9.eE+-]+)'}
+                for name in ("loss", "eval_loss")
+            ],
+        },
+        "HyperParameters.$": "$.job.hyperparameters",
+        "InputDataConfig": [
+            _channel("code", {"S3Uri": "s3://${Bucket}/code/"}),
+            _channel("train", {"S3Uri.$": "$.job.train_uri"}),
+            _channel("validation", {"S3Uri.$": "$.job.validation_uri"}),
+            _channel("model", {"S3Uri.$": "$.job.model_uri"}),
+        ],
+        "OutputDataConfig": {"S3OutputPath.$": "$.job.output_uri", "KmsKeyId": "${KeyArn}"},
+        "CheckpointConfig": {"S3Uri.$": "$.job.checkpoint_uri"},
+        "ResourceConfig": _machine(settings),
+        "StoppingCondition": {
+            "MaxRuntimeInSeconds": running,
+            "MaxWaitTimeInSeconds": waiting,
+        },
+        "EnableManagedSpotTraining": True,
+        "EnableNetworkIsolation": True,
+        "Tags": [{"Key": "application", "Value": "dropforge"}],
+    }
+    return {
+        **_guarded(
+            {
+                "Type": "Task",
+                "Resource": "arn:${Partition}:states:::sagemaker:createTrainingJob.sync",
+                "TimeoutSeconds": waiting + 3600,
+                "Parameters": job,
+            },
+            result=None,
+            then="Poll",
+        ),
+        **_retries("SageMaker.AmazonSageMakerException"),
+    }
+
+
+def _channel(name: str, source: Mapping[str, str]) -> State:
+    location = {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", **source}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": location}}
+
+
+def _machine(settings: Settings) -> State:
+    machine: State = {
+        "InstanceCount": 1,
+        "InstanceType": settings.sagemaker.training_instance,
+        "VolumeSizeInGB": settings.sagemaker.volume_gb,
+    }
+    if not has_local_storage(settings.sagemaker.training_instance):
+        machine["VolumeKmsKeyId"] = "${KeyArn}"
+    return machine

@@ -1,0 +1,76 @@
+"""A dataset -> a training job, exactly one for each spec.
+
+The intent is written before anything is asked of a provider, and one run alone may act on it: two
+runs that come to the same spec at the same moment end in the same job.
+"""
+
+from __future__ import annotations
+
+import time
+
+from dropforge.artifacts import FineTuneJob, FineTuneSpec, dataset_key, train_key
+from dropforge.backends import Trainer
+from dropforge.backends.sagemaker import SageMakerBackend, training_request
+from dropforge.chat import decode_examples, encode_lines, training_line
+from dropforge.errors import RetryableError
+from dropforge.settings import TrainSettings
+from dropforge.train import Failed, specify
+from lambdas.edge import Edge, Event, Result, stage, trainer
+
+
+@stage("train", TrainSettings)
+def handler(edge: Edge, event: Event) -> Result:
+    settings = TrainSettings.from_environment()
+    spec = specify(edge.run.project, edge.config, event["dataset"]["hash"])
+    provider = trainer(spec.backend, settings)
+    job = _launched(edge, provider, spec)
+    starts = isinstance(provider, SageMakerBackend) and _starts_here(edge, provider, job)
+    about = {"spec": spec.hash, "job_id": job.job_id, "version": spec.version}
+    edge.note({"train": {**about, "backend": spec.backend, "model": spec.model}})
+    return {
+        "spec": spec.hash,
+        "poll_seconds": settings.poll_seconds,
+        "start_training_job": starts,
+        **training_request(edge.store.bucket, job),
+    }
+
+
+def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec) -> FineTuneJob:
+    key = train_key(spec.project, spec.hash)
+    job = edge.store.find_manifest(key, FineTuneJob)
+    if job and job.job_id and isinstance(provider.poll(job), Failed):
+        job = FineTuneJob(spec, job.attempt + 1, time.time())
+    if job and job.job_id:
+        return job
+    intent = job or FineTuneJob(spec, 1, time.time())
+    if not _claimed(edge, intent):
+        raise RetryableError("Another run is starting this very job.")
+    edge.store.save(key, intent)
+    launched = provider.launch(intent, _files(edge, spec))
+    edge.store.save(key, launched)
+    return launched
+
+
+def _claimed(edge: Edge, job: FineTuneJob) -> bool:
+    name = f"job#{job.spec.hash}#{job.attempt}"
+    return edge.registry.claim(edge.run.project, name, edge.run.run_id)
+
+
+def _starts_here(edge: Edge, provider: SageMakerBackend, job: FineTuneJob) -> bool:
+    """Whether this run's state machine is the one to start the SageMaker job."""
+    return _claimed(edge, job) and not provider.exists(job)
+
+
+def _files(edge: Edge, spec: FineTuneSpec) -> dict[str, bytes]:
+    """The training files as providers take them, kept where SageMaker's channels read them."""
+    files = {}
+    for split in ("train", "validation"):
+        examples = decode_examples(
+            edge.store.read(dataset_key(spec.project, spec.dataset, f"{split}.jsonl"))
+        )
+        prompt = edge.config.system_prompt
+        data = encode_lines(training_line(example, prompt) for example in examples)
+        edge.store.write(train_key(spec.project, spec.hash, f"input/{split}/{split}.jsonl"), data)
+        if data:
+            files[split] = data
+    return files

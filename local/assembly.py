@@ -1,0 +1,113 @@
+"""A CDK cloud assembly, read: its stacks in dependency order and the assets they need.
+
+Reads `manifest.json` and `<stack>.assets.json` (schema: aws-cdk cloud-assembly-schema). Assemblies
+nested by `cdk.Stage` and Docker assets do not occur in this project and are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, Final
+
+from local.settings import ACCOUNT, REGION
+
+EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+DEFLATE_LEVEL: Final = 1
+
+
+class AssemblyError(RuntimeError):
+    """The cloud assembly holds something that the local deployer does not know."""
+
+
+@dataclass(frozen=True)
+class FileAsset:
+    """A file or a folder that a stack needs in a bucket."""
+
+    source: Path
+    bucket: str
+    key: str
+    zipped: bool
+
+    def content(self) -> bytes:
+        """What to upload; the same source gives the same bytes."""
+        return zipped(self.source) if self.zipped else self.source.read_bytes()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack as synthesised."""
+
+    name: str
+    template: dict[str, Any]
+    assets: tuple[FileAsset, ...]
+
+
+def zipped(folder: Path) -> bytes:
+    """A folder as a zip archive: sorted, without times and owners, executable bits kept."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=DEFLATE_LEVEL) as archive:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EPOCH)
+            entry.external_attr = (0o755 if file.stat().st_mode & 0o100 else 0o644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes(), compresslevel=DEFLATE_LEVEL)
+    return packed.getvalue()
+
+
+def read(assembly: Path) -> list[Stack]:
+    """The stacks of an assembly, each after those it depends on. Raises AssemblyError."""
+    artifacts: dict[str, Any] = json.loads((assembly / "manifest.json").read_text())["artifacts"]
+    graph = {name: found.get("dependencies", []) for name, found in artifacts.items()}
+    stacks = []
+    for name in TopologicalSorter(graph).static_order():
+        artifact = artifacts[name]
+        if artifact["type"] == "cdk:cloud-assembly":
+            raise AssemblyError(f"{name} is a nested assembly, which local/ does not deploy.")
+        if artifact["type"] == "aws:cloudformation:stack":
+            stacks.append(_stack(assembly, artifacts, name))
+    return stacks
+
+
+def _stack(assembly: Path, artifacts: dict[str, Any], artifact_id: str) -> Stack:
+    artifact = artifacts[artifact_id]
+    manifests = [
+        assembly / artifacts[name]["properties"]["file"]
+        for name in artifact.get("dependencies", [])
+        if artifacts[name]["type"] == "cdk:asset-manifest"
+    ]
+    template_file = assembly / artifact["properties"]["templateFile"]
+    assets = tuple(
+        asset
+        for manifest in manifests
+        for asset in _assets(assembly, json.loads(manifest.read_text()))
+        if asset.source != template_file
+    )
+    name = artifact["properties"].get("stackName", artifact_id)
+    return Stack(name, json.loads(template_file.read_text()), assets)
+
+
+def _assets(assembly: Path, manifest: dict[str, Any]) -> list[FileAsset]:
+    if manifest.get("dockerImages"):
+        raise AssemblyError("Docker image assets cannot be built locally: package a zip instead.")
+    return [
+        FileAsset(
+            source=assembly / entry["source"]["path"],
+            bucket=_here(destination["bucketName"]),
+            key=_here(destination["objectKey"]),
+            zipped=entry["source"].get("packaging") == "zip",
+        )
+        for entry in manifest.get("files", {}).values()
+        for destination in entry["destinations"].values()
+    ]
+
+
+def _here(text: str) -> str:
+    """Fills in the placeholders that an environment-agnostic assembly leaves open."""
+    for name, value in (("AccountId", ACCOUNT), ("Region", REGION), ("Partition", "aws")):
+        text = text.replace(f"${{AWS::{name}}}", value)
+    return text

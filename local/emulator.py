@@ -1,0 +1,264 @@
+"""The AWS emulator (ministack), made to keep the promises that this project's template relies on.
+
+Runs in a virtual environment of its own (`.venv-emulator`), because ministack pins botocore. Loopback only; temporary
+files and saved state stay below one folder. The patches reach into private names, so the version is checked first and
+`tests/contract/` probes every behaviour: after a version bump, change VERSION and run those tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+VERSION: Final = "1.5.33"
+POLL_SECONDS: Final = 0.5
+CREATE_TRAINING_JOB: Final = "arn:aws:states:::sagemaker:createTrainingJob"
+
+type_Execute = Callable[[dict[str, Any], Any, str], dict[str, Any]]
+
+
+class EmulatorVersionError(RuntimeError):
+    """Another ministack is installed than the one these patches were written for."""
+
+
+def check_version() -> None:
+    """Raises EmulatorVersionError unless ministack is exactly VERSION."""
+    found = importlib.metadata.version("ministack")
+    if found != VERSION:
+        raise EmulatorVersionError(
+            f"ministack {found} is installed in {sys.prefix}, but local/emulator.py patches private names of {VERSION}. "
+            f"Install ministack=={VERSION}, or change VERSION and run tests/contract/."
+        )
+
+
+def configure(port: int, state: Path, sagemaker_url: str, environment: dict[str, str]) -> None:
+    """Writes into `environment` what ministack and the Lambda workers read from it; call before importing ministack.
+
+    Workers inherit this environment, so the two SageMaker endpoints reach every Lambda from here. The AWS configuration
+    files of the person at the keyboard are hidden from them.
+    """
+    temporary = state / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    environment.update(
+        {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_HOST": "localhost",
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "LAMBDA_EXECUTOR": "local",
+            "PERSIST_STATE": "1",
+            "S3_PERSIST": "1",
+            "STATE_DIR": str(state / "emulator" / "state"),
+            "S3_DATA_DIR": str(state / "emulator" / "s3"),
+            "TMPDIR": str(temporary),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL_SAGEMAKER": sagemaker_url,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": sagemaker_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+    )
+
+
+def exception_name(log: str, message: str) -> str | None:
+    """The class name of the exception that ends a traceback in `log`, without its module; None where there is none.
+
+    `message` is str() of that exception, which may span lines and hold anything, so it is matched literally.
+    """
+    ending = rf": {re.escape(message)}" if message else ""
+    found = re.findall(
+        rf"^((?:[A-Za-z_]\w*\.)*(?:<locals>\.)?[A-Za-z_]\w*){ending}$", log, flags=re.MULTILINE
+    )
+    return (
+        found[-1].rpartition(".")[2]
+        if found and "Traceback (most recent call last):" in log
+        else None
+    )
+
+
+def with_exception_names(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Gives a failed Lambda the errorType that AWS gives it: the exception's class name.
+
+    Why: ministack reports every exception as `Runtime.HandlerError`, so ASL Retry and Catch by class name never match.
+    Not needed any more when tests/contract/test_states.py passes without it.
+    """
+
+    @functools.wraps(execute)
+    def executed(function: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
+        result = execute(function, event, request_id)
+        body = result.get("body")
+        if (
+            result.get("error")
+            and isinstance(body, dict)
+            and body.get("errorType") == "Runtime.HandlerError"
+        ):
+            name = exception_name(result.get("log") or "", body.get("errorMessage") or "")
+            if name:
+                return {**result, "body": {**body, "errorType": name}}
+        return result
+
+    return executed
+
+
+def with_max_concurrency_path(
+    run_items: Callable[..., Any], resolve: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Honours a Map state's MaxConcurrencyPath.
+
+    Why: ministack reads MaxConcurrency only and would run every item at once, a Lambda process each. Not needed any
+    more when tests/contract/test_states.py passes without it.
+    """
+
+    @functools.wraps(run_items)
+    def ran(state: dict[str, Any], raw_input: Any, execution: Any, context: Any) -> Any:
+        path = state.get("MaxConcurrencyPath")
+        if path is not None:
+            state = {**state, "MaxConcurrency": int(resolve(path, raw_input, context))}
+        return run_items(state, raw_input, execution, context)
+
+    return ran
+
+
+def with_version_id(
+    fire: Callable[..., None], dispatch: Callable[..., Any]
+) -> tuple[Callable[..., None], Callable[..., Any]]:
+    """Adds `version-id` to the S3 events on EventBridge, as S3 does for a bucket with versioning.
+
+    Why: ministack hands the version to SQS and SNS notifications but leaves it out of the EventBridge event, and the
+    identity of a drop is bucket, key and version. Not needed any more when tests/contract/test_events.py passes
+    without it. Returns replacements for s3._fire_s3_event and eventbridge._dispatch_event.
+    """
+    current = threading.local()
+
+    @functools.wraps(fire)
+    def fired(*args: Any, version_id: str | None = None, **kwargs: Any) -> None:
+        current.version_id = version_id
+        try:
+            fire(*args, version_id=version_id, **kwargs)
+        finally:
+            current.version_id = None
+
+    @functools.wraps(dispatch)
+    def dispatched(event: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        version_id = getattr(current, "version_id", None)
+        if version_id and event.get("Source") == "aws.s3":
+            detail = json.loads(event["Detail"])
+            detail["object"].setdefault("version-id", version_id)
+            event = {**event, "Detail": json.dumps(detail)}
+        return dispatch(event, *args, **kwargs)
+
+    return fired, dispatched
+
+
+def training_task(
+    failure: Callable[[str, str], Exception], client: Callable[[], Any]
+) -> Callable[[str, Any], Any]:
+    """The service integration `sagemaker:createTrainingJob`, with and without `.sync`, as an ASL task.
+
+    Why: ministack has no SageMaker, and answers this resource with States.Runtime. Not needed any more when it has one;
+    then delete this with its test. `failure(error, cause)` makes the emulator's own execution error; `client` a boto3
+    SageMaker client. As on AWS, `.sync` returns the job's description, and a job that ends any other way than Completed
+    fails with States.TaskFailed and the description (it holds FailureReason) as the cause, in JSON.
+    """
+
+    def run(resource: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        from botocore.exceptions import ClientError, ParamValidationError
+
+        try:
+            sagemaker = client()
+            created = sagemaker.create_training_job(**parameters)
+            if not resource.endswith(".sync"):
+                return {"TrainingJobArn": created["TrainingJobArn"]}
+            description = await_training_job(sagemaker, parameters["TrainingJobName"])
+        except ClientError as error:
+            raise failure(
+                service_error(error.response["Error"]["Code"]), error.response["Error"]["Message"]
+            ) from error
+        except (ParamValidationError, TypeError) as error:
+            raise failure("States.Runtime", str(error)) from error
+        except Exception as error:
+            raise failure(
+                "SageMaker.SdkClientException", f"{type(error).__name__}: {error}"
+            ) from error
+        if description["TrainingJobStatus"] != "Completed":
+            raise failure("States.TaskFailed", json.dumps(description))
+        return description
+
+    return run
+
+
+def await_training_job(sagemaker: Any, name: str) -> dict[str, Any]:
+    """Polls until the job has ended; its description as Step Functions words it (times in epoch milliseconds)."""
+    while True:
+        description: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+        if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+            break
+        time.sleep(POLL_SECONDS)
+    description.pop("ResponseMetadata", None)
+    plain: dict[str, Any] = json.loads(
+        json.dumps(description, default=lambda moment: int(moment.timestamp() * 1000))
+    )
+    return plain
+
+
+def service_error(code: str) -> str:
+    """The ASL error name of a SageMaker error code: modelled ones by name, others AmazonSageMakerException."""
+    if code in ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound"):
+        return f"SageMaker.{code}Exception"
+    return "SageMaker.AmazonSageMakerException"
+
+
+def patch() -> None:
+    """Applies every patch to the imported ministack."""
+    import boto3
+    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions
+
+    lambda_svc._execute_function_warm = with_exception_names(lambda_svc._execute_function_warm)
+    stepfunctions._run_map_items = with_max_concurrency_path(
+        stepfunctions._run_map_items, stepfunctions._resolve_path_or_ctx
+    )
+    s3._fire_s3_event, eventbridge._dispatch_event = with_version_id(
+        s3._fire_s3_event, eventbridge._dispatch_event
+    )
+    stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_task(
+        stepfunctions._ExecutionError, lambda: boto3.session.Session().client("sagemaker")
+    )
+
+
+def main() -> None:
+    """Serves until a signal comes; see `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m local.emulator", description=__doc__)
+    parser.add_argument("--port", type=int, default=4566, help="TCP port on 127.0.0.1")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="folder for saved state and temporary files"
+    )
+    parser.add_argument(
+        "--sagemaker", required=True, metavar="URL", help="where the SageMaker stand-in listens"
+    )
+    arguments = parser.parse_args()
+    check_version()
+    configure(arguments.port, arguments.state.resolve(), arguments.sagemaker, os.environ)  # type: ignore[arg-type]
+    sys.argv = sys.argv[:1]
+    from ministack import app
+
+    patch()
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Up and down: the three servers of the local default, the deployment, and the file to source.
+
+Writes `env`, `run/*.pid` and `logs/*.log` below the state folder. Doing it twice is harmless: what
+runs is left running and a changed template is deployed.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from local import deploy, processes, seed, template
+from local.processes import Service
+from local.settings import Settings, SetupError
+
+SERVICES: Final = ("emulator", "model server", "SageMaker stand-in")
+Say = Callable[[str], None]
+
+
+def emulator(settings: Settings) -> Service:
+    """The AWS emulator, in its own virtual environment."""
+    return Service(
+        name="emulator",
+        command=(
+            str(settings.emulator_python), "-m", "local.emulator", "--port", str(settings.port),
+            "--state", str(settings.state), "--sagemaker", settings.sagemaker_url,
+        ),
+        port=settings.port,
+        health="/_ministack/health",
+    )  # fmt: skip
+
+
+def model_server(settings: Settings) -> Service:
+    """The OpenAI-compatible server of the small models. Its first start converts the weights."""
+    return Service(
+        name="model server",
+        command=(
+            sys.executable, "-m", "serving.server", "--host", "127.0.0.1",
+            "--port", str(settings.port + 1), "--state", str(settings.state / "serving"),
+        ),
+        port=settings.port + 1,
+        health="/health",
+        seconds=300,
+    )  # fmt: skip
+
+
+def stand_in(settings: Settings) -> Service:
+    """The SageMaker stand-in, which reads from the emulator's S3 as any client does."""
+    return Service(
+        name="SageMaker stand-in",
+        command=(
+            sys.executable, "-m", "local.sagemaker", "--port", str(settings.port + 2),
+            "--state", str(settings.state / "sagemaker"), "--model-server", settings.model_url,
+        ),
+        port=settings.port + 2,
+        health="/ping",
+        environment=settings.client_environment,
+    )  # fmt: skip
+
+
+def services(settings: Settings) -> list[Service]:
+    return [emulator(settings), model_server(settings), stand_in(settings)]
+
+
+def start(settings: Settings, wanted: list[Service], say: Say, tell: Say) -> None:
+    """Starts what does not run yet, all at once, and waits for each.
+
+    `say` shows passing progress, `tell` a line that stays. Raises SetupError; nothing that this
+    call started is then left running.
+    """
+    missing = [found for found in wanted if processes.running(settings, found.name) is None]
+    for service in missing:
+        processes.require_free(service)
+    started = time.monotonic()
+    try:
+        for service in missing:
+            processes.start(settings, service)
+        for service in wanted:
+            say(f"waiting for the {service.name}")
+            processes.await_healthy(settings, service)
+            again = "" if service in missing else " (was running)"
+            seconds = time.monotonic() - started
+            tell(f"{service.name:<18} 127.0.0.1:{service.port}  {seconds:5.1f} s{again}")
+    except SetupError:
+        if len(missing) == len(wanted):
+            list(processes.stop(settings, SERVICES))
+        raise
+
+
+def up(settings: Settings, say: Say, tell: Say) -> None:
+    """Brings the instance up: servers, stacks, seeds, `env`.
+
+    Raises SetupError, DeployError, AssemblyError.
+    """
+    settings.state.mkdir(parents=True, exist_ok=True)
+    start(settings, services(settings), say, tell)
+    deployed = deploy.deploy(settings, say)
+    tell(template.summary(deployed.stripped))
+    stacks = ", ".join(f"{name} {what}" for name, what in deployed.stacks.items())
+    tell(f"synth {deployed.synth_seconds:.1f} s, deploy {deployed.deploy_seconds:.1f} s: {stacks}")
+    outputs = deploy.outputs(settings)
+    seed.seed(settings, outputs["bucket"], base_weights(settings), say)
+    write_env(settings, deploy.local_api_url(settings, outputs["api_url"]))
+
+
+def base_weights(settings: Settings) -> Path | None:
+    """The folder of converted base weights that the model server made, once it has."""
+    found = sorted((settings.state / "serving").glob("**/model.safetensors"))
+    return found[0].parent if found else None
+
+
+def write_env(settings: Settings, api_url: str) -> None:
+    """Writes the shell file that leads clients to this instance."""
+    values = {**settings.client_environment, "DROPFORGE_API_URL": api_url}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    path = shlex.quote(str(Path(sys.executable).parent))
+    lines.append(f'case ":$PATH:" in *:{path}:*) ;; *) export PATH={path}:"$PATH" ;; esac')
+    lines.append("unset AWS_PROFILE AWS_SESSION_TOKEN")
+    temporary = settings.env_file.with_suffix(".new")
+    temporary.write_text("\n".join(lines) + "\n")
+    temporary.replace(settings.env_file)
+
+
+def down(settings: Settings) -> list[str]:
+    """Stops every process of the instance; the names of the services that were running."""
+    return list(processes.stop(settings, SERVICES))
+
+
+def clean(settings: Settings) -> None:
+    """Stops the instance and deletes its folder. Raises SetupError for a folder it did not make."""
+    down(settings)
+    if not settings.state.exists():
+        return
+    known = {"run", "logs", "emulator", "tmp", "serving", "sagemaker", "cdk.out", "synthesised"}
+    strange = [p.name for p in settings.state.iterdir() if p.name not in known | {"env"}]
+    if strange:
+        raise SetupError(
+            f"{settings.state} holds {', '.join(sorted(strange))}, which the local default did not"
+            " write. Move it away, or delete the folder by hand."
+        )
+    shutil.rmtree(settings.state)

@@ -1,0 +1,1 @@
+"""What this project expects of the AWS emulator, probed on a running one."""
