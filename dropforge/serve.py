@@ -179,7 +179,7 @@ class SimpleChat(msgspec.Struct, forbid_unknown_fields=True):
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     """POST /v1/feedback: a rating of one answer."""
 
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+    id: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,128}\Z")]
     rating: Literal[-1, 1]
     comment: Annotated[str, Meta(max_length=4000)] | None = None
     model: Annotated[str, Meta(max_length=200)] | None = None

@@ -32,7 +32,11 @@ def build(outdir: str, context: Mapping[str, Any] | None = None) -> cdk.App:
         ConfigError: a context value is wrong.
     """
     app = cdk.App(
-        outdir=outdir, context={**defaults(), **(context or {})}, analytics_reporting=False
+        outdir=outdir,
+        context={**defaults(), **(context or {})},
+        analytics_reporting=False,
+        # cfn-lint checks the templates (.cfnlintrc); CDK's own validator takes 10 s to load.
+        builtin_cloud_formation_validation=False,
     )
     settings = settings_from(app.node.get_all_context())
     data = DataStack(app, "DropforgeData", settings)

