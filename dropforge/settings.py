@@ -30,6 +30,10 @@ class StarterSettings(Settings):
     state_machine_arn: str
 
 
+class DropSettings(StarterSettings):
+    base_component: str
+
+
 class ProviderSettings(Settings):
     """Functions that talk to a training or chat provider."""
 
@@ -42,7 +46,7 @@ class TrainSettings(ProviderSettings):
     """launch and poll."""
 
     poll_seconds: int = 60
-    base_component: str = "base"
+    base_component: str
 
 
 class JudgeSettings(ProviderSettings):

@@ -126,7 +126,9 @@ class PipelineStack(cdk.Stack):
                 {
                     "Bucket": data.bucket_name,
                     "KeyArn": data.key_arn,
-                    "Partition": cdk.Aws.PARTITION,
+                    "CreateTrainingJob": (
+                        f"arn:{cdk.Aws.PARTITION}:states:::sagemaker:createTrainingJob.sync"
+                    ),
                     "TrainingImage": image_uri(settings.sagemaker.training_image),
                     "TrainingRoleArn": training.role.role_arn,
                 },

@@ -200,7 +200,7 @@ def _training(settings: Settings) -> State:
         **_guarded(
             {
                 "Type": "Task",
-                "Resource": "arn:${Partition}:states:::sagemaker:createTrainingJob.sync",
+                "Resource": "${CreateTrainingJob}",
                 "TimeoutSeconds": waiting + 3600,
                 "Parameters": job,
             },

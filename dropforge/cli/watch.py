@@ -105,7 +105,9 @@ def _counted(run: Item, stage: str) -> tuple[float, float] | None:
 
 
 def _judged(run: Item) -> int:
-    return min(sum(run.get("judged", {}).values()), run["judge"]["samples"])
+    judged: dict[str, int] = run.get("judged", {})
+    samples: int = run["judge"]["samples"]
+    return min(sum(judged.values()), samples)
 
 
 def describe(run: Item, stage: str) -> str:

@@ -25,7 +25,7 @@ from dropforge.backends.store import Store
 from dropforge.drop import MAX_BYTES, Drop, content_identity, parse_event
 from dropforge.errors import DropforgeError, NoDataError, ProjectError, TooLargeError
 from dropforge.project import ProjectConfig, parse_project
-from dropforge.settings import StarterSettings
+from dropforge.settings import DropSettings
 from lambdas import edge
 
 _processor = BatchProcessor(event_type=EventType.SQS)
@@ -38,10 +38,8 @@ def handler(event: dict[str, Any], context: Any) -> Any:
 
 @cache
 def _intake() -> Intake:
-    settings = StarterSettings.from_environment()
-    return Intake(
-        edge.store(settings.bucket), edge.registry(settings.table), settings.state_machine_arn
-    )
+    settings = DropSettings.from_environment()
+    return Intake(edge.store(settings.bucket), edge.registry(settings.table), settings)
 
 
 def _record(record: SQSRecord) -> None:
@@ -58,10 +56,10 @@ def _record(record: SQSRecord) -> None:
 class Intake:
     """Takes drops in: project files become configuration, exports become runs."""
 
-    def __init__(self, store: Store, registry: Registry, state_machine_arn: str) -> None:
+    def __init__(self, store: Store, registry: Registry, settings: DropSettings) -> None:
         self._store = store
         self._registry = registry
-        self._arn = state_machine_arn
+        self._settings = settings
         self._executions = boto3.client("stepfunctions")
 
     def take(self, drop: Drop) -> None:
@@ -86,10 +84,12 @@ class Intake:
         if (self._registry.get(project, "config") or {}).get("hash") != config.hash:
             snapshot = project_snapshot_key(project, config.hash)
             self._store.write(snapshot, config.model_dump_json())
+            own_gpus = config.backend == "sagemaker"
             item = {
                 "hash": config.hash,
                 "backend": config.backend,
                 "model": config.model,
+                "base_model_id": self._settings.base_component if own_gpus else config.model,
                 "system_prompt": config.system_prompt,
                 "monthly": config.monthly,
                 "updated_at": time.time(),
@@ -137,7 +137,7 @@ class Intake:
     def _execute(self, run: Run) -> None:
         try:
             self._executions.start_execution(
-                stateMachineArn=self._arn,
+                stateMachineArn=self._settings.state_machine_arn,
                 name=run.run_id,
                 input=msgspec.json.encode({"run": run}).decode(),
             )
