@@ -11,6 +11,7 @@ JSONL, JSON   one conversation an object: `messages` (OpenAI chat), `turns`, `co
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any, Literal
@@ -68,6 +69,7 @@ _ROLES: dict[str, Literal["user", "assistant"]] = {
     **dict.fromkeys(("user", "customer", "human", "client", "requester", "end-user"), "user"),
     **dict.fromkeys(("assistant", "agent", "gpt", "bot", "support", "admin", "staff"), "assistant"),
 }
+_COLUMN_NAME = re.compile(r"[a-z][a-z0-9 _/-]{0,29}")
 _COLUMNS = {
     "question": ("question", "prompt", "description", "customer_message", "instruction", "body"),
     "answer": ("answer", "completion", "response", "reply", "agent_reply", "output", "resolution"),
@@ -95,16 +97,14 @@ def sniff(data: bytes) -> Format:
     if not head:
         raise NoDataError("The file is empty.", hint="Export at least 100 resolved tickets.")
     if b"\0" in head[:4096]:
+        if _looks_like_utf16(head[:4096]):
+            raise EncodingError("The file is UTF-16.", hint="Export it again as UTF-8.")
         raise SchemaError("The file is binary.", hint="Drop it as .csv, .json or .jsonl.")
     if head[:1] == b"[":
         return "json"
     if head[:1] == b"{":
         first_line = head.split(b"\n", 1)[0]
-        try:
-            msgspec.json.decode(first_line)
-        except (msgspec.DecodeError, RecursionError):
-            return "json" if _is_json(data) else "jsonl"
-        return "jsonl"
+        return "json" if not _is_json(first_line) and _is_json(data) else "jsonl"
     return "csv"
 
 
@@ -135,20 +135,21 @@ def _without_bom(data: bytes) -> bytes:
 def _is_json(data: bytes) -> bool:
     try:
         msgspec.json.decode(_without_bom(data))
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
         return False
     return True
+
+
+def _looks_like_utf16(head: bytes) -> bool:
+    """Without a byte order mark: text of the western scripts has a zero in every other byte."""
+    return max(head[::2].count(0), head[1::2].count(0)) > len(head) // 4
 
 
 def _read_csv(data: bytes, columns: Columns) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE)
     offsets = _LineOffsets(data)
-    dialect = _delimiter(data)
-    reader = csv.reader(offsets, delimiter=dialect, strict=True)
-    try:
-        header = [cell.strip().lower() for cell in next(reader)]
-    except (StopIteration, csv.Error) as error:
-        raise SchemaError("The file has no readable header row.") from error
+    reader = csv.reader(offsets, delimiter=_delimiter(data), strict=True)
+    header = _header(reader)
     place = _place_columns(header, columns)
     position = 0
     while True:
@@ -165,11 +166,23 @@ def _read_csv(data: bytes, columns: Columns) -> Iterator[Row]:
                 ) from error
             position += 1
             yield Rejected(position, Reason.BROKEN_ROW, str(error), offsets.marked)
+            offsets.resume()
             continue
         if not cells:
             continue
         position += 1
         yield _table_row(cells, header, place, position, offsets.marked)
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    try:
+        cells = next(cells for cells in reader if cells)
+    except (StopIteration, csv.Error) as error:
+        hint = "Give the table a first row of column names, with lines ending in a newline."
+        raise SchemaError("The file has no readable header row.", hint=hint) from error
+    if any(_has_surrogate(cell) for cell in cells):
+        raise EncodingError("The header row is not UTF-8.", hint="Export the table as UTF-8.")
+    return [cell.strip().lower() for cell in cells]
 
 
 class _LineOffsets:
@@ -197,13 +210,17 @@ class _LineOffsets:
     def mark(self) -> None:
         self.marked = self._next
 
+    def resume(self) -> None:
+        """Go on with the line after the one where the row began, so a broken row takes no other."""
+        self._next = self._data.find(b"\n", self.marked) + 1 or len(self._data)
+
     @property
     def exhausted(self) -> bool:
         return self._next >= len(self._data)
 
 
 def _delimiter(data: bytes) -> str:
-    header = data.split(b"\n", 1)[0]
+    header = data.lstrip().split(b"\n", 1)[0]
     return max(",;\t|", key=lambda mark: header.count(mark.encode()))
 
 
@@ -211,7 +228,7 @@ def _place_columns(header: list[str], columns: Columns) -> dict[str, int]:
     if len(set(header)) != len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
         raise SchemaError(
-            f"The table has two columns of the same name: {', '.join(twice)}.",
+            f"The table has two columns of the same name: {_named(twice)}.",
             hint="Rename one of them.",
         )
     place = {}
@@ -224,10 +241,18 @@ def _place_columns(header: list[str], columns: Columns) -> dict[str, int]:
     missing = [field for field in ("question", "answer") if field not in place]
     if missing:
         raise SchemaError(
-            f"The table has no {' and no '.join(missing)} column; it has: {', '.join(header)}.",
+            f"The table has no {' and no '.join(missing)} column; its columns: {_named(header)}.",
             hint="Name them under `columns:` in project.yaml.",
         )
     return place
+
+
+def _named(names: Iterable[str]) -> str:
+    """Column names for a message: none where one of them may be a customer's words instead."""
+    listed = list(names)
+    if not all(_COLUMN_NAME.fullmatch(name) for name in listed if name):
+        return "not told, since the first row does not look like column names"
+    return ", ".join(listed[:12]) or "none"
 
 
 def _table_row(
@@ -276,7 +301,7 @@ def _json_line(line: bytes, number: int, offset: int, columns: Columns) -> Row:
         value = msgspec.json.decode(line)
     except UnicodeDecodeError:
         return Rejected(number, Reason.ENCODING, "bytes that are not UTF-8", offset)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return Rejected(number, Reason.BROKEN_ROW, f"not valid JSON: {error}", offset)
     return _object(value, number, offset, columns)
 
@@ -288,7 +313,7 @@ def _read_json(data: bytes, columns: Columns) -> Iterator[Row]:
         value = msgspec.json.decode(data)
     except UnicodeDecodeError as error:
         raise EncodingError("The file is not UTF-8.", hint="Export it again as UTF-8.") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaError(f"The file is not valid JSON: {error}.", hint=hint) from error
     rows = value if isinstance(value, list) else _only_list(value)
     return (_object(row, i, None, columns) for i, row in enumerate(rows, start=1))
@@ -335,7 +360,7 @@ def _object_turns(fields: dict[str, Any], columns: Columns) -> tuple[Turn, ...]:
     question = _text(fields, _names("question", columns))
     answer_names = _names("answer", columns)
     if not question and not any(name in fields for name in answer_names):
-        known = ", ".join(sorted(fields)[:8]) or "none"
+        known = _named(sorted(fields)[:8])
         raise _UnknownShapeError(f"no messages, turns or question and answer, but: {known}")
     return _pair(question, _text(fields, answer_names))
 
@@ -349,7 +374,7 @@ def _turns(values: Iterable[Any]) -> Iterator[Turn]:
         if role in ("system", "developer", "tool"):
             continue
         if role not in _ROLES:
-            raise _UnknownShapeError(f"a turn with the role {role[:20]!r}")
+            raise _UnknownShapeError("a turn of neither the customer nor the agent")
         if not isinstance(text, str):
             raise _UnknownShapeError("a turn without text")
         yield Turn(_ROLES[role], text)

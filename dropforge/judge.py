@@ -120,7 +120,7 @@ def parse_opinion(text: str) -> Opinion | None:
         return None
     try:
         opinion = msgspec.json.decode(found[0], type=Opinion, strict=False)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+    except (ValueError, RecursionError):  # msgspec's errors and UnicodeEncodeError are ValueErrors
         return None
     return opinion if 0 <= opinion.confidence <= 1 else None
 
@@ -155,8 +155,8 @@ def _seen_from(side: Literal["A", "B"], opinion: Opinion) -> Outcome:
 
 
 _FACT = re.compile(
-    r"[\w.+-]+@[\w-]+\.[\w.-]*\w|(?:https?://|www\.)\S*\w|[$€£₹]\s?\d[\d.,]*\d|[$€£₹]\s?\d"
-    r"|\w*\d(?:[\w.,:/-]*\w)?\s?%?|\b[A-Z]{2,}(?:-\w+)*\b"
+    r"[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w|(?:https?://|www\.)\S*\w|[$€£₹]\s?\d[\d.,]*\d|[$€£₹]\s?\d"
+    r"|\b\w*\d(?:[\w.,:/-]*\w)?\s?%?|\b[A-Z]{2,}(?:-\w+)*\b"
 )
 
 

@@ -28,11 +28,13 @@ def decide(evaluation: Evaluation, gate: Gate) -> Decision:
     base = evaluation.comparisons.get("base")
     if base is None:
         return Decision("not enough evidence", ("the challenger was not compared with the base",))
-    thin = _thin(base, evaluation.samples, gate)
+    champion = evaluation.comparisons.get("champion")
+    thin = [*_thin(base, evaluation.samples, gate), *_unsure(base, gate)]
+    if champion is not None:
+        thin += _thin(champion, evaluation.samples, gate)
     if thin:
         return Decision("not enough evidence", tuple(thin))
     against = [*_against_base(base, gate), *_against_facts(evaluation, gate)]
-    champion = evaluation.comparisons.get("champion")
     if champion is not None and champion.win_rate.point < gate.against_champion:
         against.append(
             f"win rate against the champion {_percent(champion.win_rate.point)}, "
@@ -52,21 +54,26 @@ def decide(evaluation: Evaluation, gate: Gate) -> Decision:
     return Decision("promote", (_won(base, evaluation),))
 
 
-def _thin(base: Comparison, samples: int, gate: Gate) -> list[str]:
+def _thin(comparison: Comparison, samples: int, gate: Gate) -> list[str]:
+    scored, against = comparison.scored, f"against the {comparison.opponent}"
     reasons = []
-    if base.scored < MIN_SCORED:
-        reasons.append(f"{base.scored} scored tickets; at least {MIN_SCORED} are needed")
-    if samples and base.scored / samples < gate.scored:
+    if scored < MIN_SCORED:
+        reasons.append(f"{scored} tickets scored {against}; at least {MIN_SCORED} are needed")
+    if samples and scored / samples < gate.scored:
         reasons.append(
-            f"only {_percent(base.scored / samples)} of the tickets could be scored, "
+            f"only {_percent(scored / samples)} of the tickets could be scored {against}, "
             f"asked for {_percent(gate.scored)}"
         )
-    if base.scored and base.confidence <= gate.confidence:
-        reasons.append(
-            f"the judge's mean confidence is {_percent(base.confidence)}, "
-            f"asked for more than {_percent(gate.confidence)}"
-        )
     return reasons
+
+
+def _unsure(base: Comparison, gate: Gate) -> list[str]:
+    if not base.scored or base.confidence > gate.confidence:
+        return []
+    return [
+        f"the judge's mean confidence is {_percent(base.confidence)}, "
+        f"asked for more than {_percent(gate.confidence)}"
+    ]
 
 
 def _against_base(base: Comparison, gate: Gate) -> list[str]:

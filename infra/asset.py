@@ -47,6 +47,7 @@ PIPELINE = Asset(
     (
         "dropforge",
         "lambdas/__init__.py",
+        "lambdas/edge.py",
         *(
             f"lambdas/{stage}"
             for stage in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,17 @@ def log_group(
     )
 
 
+@cache
+def _digest(asset: Asset, target: Target) -> str:
+    """One hash a process: functions of an asset agree even while somebody edits its sources."""
+    return digest(asset, target)
+
+
 def code(asset: Asset, target: Target) -> lambda_.Code:
     """The asset's code; built only where its hash is not in the cloud assembly yet."""
     return lambda_.Code.from_asset(
         str(ROOT / "requirements"),
-        asset_hash=digest(asset, target),
+        asset_hash=_digest(asset, target),
         asset_hash_type=cdk.AssetHashType.CUSTOM,
         bundling=cdk.BundlingOptions(
             image=cdk.DockerImage.from_registry("not-used"), local=_Bundler(asset, target)

@@ -40,17 +40,23 @@ class Grant:
         acknowledge_wildcards(role, self.resources, self.reason)
 
 
-def objects(bucket_arn: str, *prefixes: str, actions: Iterable[str] = ("s3:GetObject",)) -> Grant:
-    """Actions on the objects below key prefixes. Versions are read too: a run pins one."""
+def objects(bucket_arn: str, *prefixes: str, actions: Iterable[str]) -> Grant:
+    """Actions on the objects whose keys match, as in `exports/*`."""
     return Grant(tuple(actions), tuple(f"{bucket_arn}/{prefix}" for prefix in prefixes), PREFIX)
 
 
 def reads(bucket_arn: str, *prefixes: str) -> Grant:
+    """Versions are read, too: a run pins the one that was dropped."""
     return objects(bucket_arn, *prefixes, actions=("s3:GetObject", "s3:GetObjectVersion"))
 
 
 def writes(bucket_arn: str, *prefixes: str) -> Grant:
     return objects(bucket_arn, *prefixes, actions=("s3:PutObject",))
+
+
+def deletes(bucket_arn: str, *prefixes: str) -> Grant:
+    """A version that is deleted stays for as long as the bucket keeps superseded versions."""
+    return objects(bucket_arn, *prefixes, actions=("s3:DeleteObject",))
 
 
 def lists(bucket_arn: str) -> Grant:

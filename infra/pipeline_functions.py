@@ -12,7 +12,7 @@ from infra.asset import PIPELINE
 from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.function import Function
-from infra.permissions import Grant, lists, reads, table, uses_key, writes
+from infra.permissions import Grant, deletes, lists, reads, table, uses_key, writes
 
 EXPORTS, PROJECTS, SNAPSHOTS = "exports/*", "projects/*", "projects/*/versions/*"
 CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
@@ -38,7 +38,8 @@ def pipeline_functions(
     openai = Grant(("secretsmanager:GetSecretValue",), (data.openai_secret_arn,))
     judge_key = Grant(("secretsmanager:GetSecretValue",), (data.judge_secret_arn,))
     provider = provider_environment(settings, data)
-    polling = {"DROPFORGE_POLL_SECONDS": str(settings.poll_seconds)}
+    base = {"DROPFORGE_BASE_COMPONENT": settings.sagemaker.base_component}
+    training = {**provider, **base, "DROPFORGE_POLL_SECONDS": str(settings.poll_seconds)}
 
     def function(
         name: str,
@@ -66,6 +67,8 @@ def pipeline_functions(
             *registry,
             reads(bucket, EXPORTS, PROJECTS),
             writes(bucket, *MESSAGES, SNAPSHOTS),
+            deletes(bucket, *MESSAGES),
+            environment=base,
         ),
         function(
             "clean",
@@ -89,7 +92,7 @@ def pipeline_functions(
             writes(bucket, TRAIN),
             openai,
             describes_training_jobs(),
-            environment={**provider, **polling},
+            environment=training,
         ),
         function(
             "poll",
@@ -100,17 +103,13 @@ def pipeline_functions(
             openai,
             describes_training_jobs(),
             serves_adapters(settings),
-            environment={
-                **provider,
-                **polling,
-                "DROPFORGE_BASE_COMPONENT": settings.sagemaker.base_component,
-            },
+            environment=training,
         ),
         function("plan", "judge.plan", *registry, reads(bucket, VALIDATE, PROJECTS)),
         function(
             "judge",
             "judge.batch",
-            lists(bucket),
+            *registry,
             reads(bucket, VALIDATE, PROJECTS, JUDGE),
             writes(bucket, JUDGE),
             openai,
@@ -129,7 +128,7 @@ def pipeline_functions(
             reads(bucket, JUDGE, VALIDATE, TRAIN, PROJECTS),
             writes(bucket, JUDGE),
         ),
-        function("promote", "promote.handler", *registry, reads(bucket, JUDGE)),
+        function("promote", "promote.handler", *registry, reads(bucket, JUDGE, PROJECTS)),
         function(
             "fail",
             "fail.handler",

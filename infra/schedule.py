@@ -46,5 +46,8 @@ class MonthlySchedule(Construct):
                 # The target would add every version of the function to the role.
                 role=role.without_policy_updates(),
                 dead_letter_queue=dead_letters,
+                input=scheduler.ScheduleTargetInput.from_object(
+                    {"time": scheduler.ContextAttribute.scheduled_time}
+                ),
             ),
         )

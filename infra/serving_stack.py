@@ -38,7 +38,9 @@ class ServingStack(cdk.Stack):
             asset=CHAT,
             handler="lambdas.chat.handler.handler",
             grants=[
-                Grant(("dynamodb:GetItem", "dynamodb:PutItem"), (data.table_arn,)),
+                Grant(
+                    ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"), (data.table_arn,)
+                ),
                 Grant(("secretsmanager:GetSecretValue",), (data.openai_secret_arn,)),
                 invokes_endpoint(settings),
             ],

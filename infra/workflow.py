@@ -174,8 +174,8 @@ def _training(settings: Settings) -> State:
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", TRAINING_SCRIPT],
             "MetricDefinitions": [
-                {"Name": name, "Regex": rf'"{name}": ?([0-9.eE+-]+)'}
-                for name in ("loss", "eval_loss")
+                {"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"}
+                for name in ("step", "train_loss", "eval_loss")
             ],
         },
         "HyperParameters.$": "$.job.hyperparameters",

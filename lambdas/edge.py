@@ -130,11 +130,13 @@ def stage(
         def handler(event: Event, context: object) -> Result:
             edge = Edge(event, settings.from_environment())
             logger.append_keys(stage=name, run_id=edge.run.run_id, project=edge.run.project)
-            with_retry = translated(function)
-            edge.note({"stage": name, "updated_at": time.time()})
-            result = with_retry(edge, event)
+            result = translated(noted)(edge, event)
             logger.info("stage done")
             return result
+
+        def noted(edge: Edge, event: Event) -> Result:
+            edge.note({"stage": name, "updated_at": time.time()})
+            return function(edge, event)
 
         return handler
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local import assembly, deploy, processes
+from local import demo as demonstration
 from local import up as instance
 from local.settings import Settings, SetupError
 
@@ -49,6 +51,15 @@ def up() -> None:
 
         instance.up(settings, lambda doing: status.update(doing), tell)
         tell(f"Ready. For other shells: source {settings.env_file}")
+
+
+@app.command()
+def demo(
+    export: Annotated[Path, typer.Argument(help="the file to drop")] = Path("examples/tickets.csv"),
+) -> None:
+    """Bring everything up, drop an export, follow the run and ask the deployed API a question."""
+    with explained() as settings:
+        demonstration.demo(settings, export, console)
 
 
 @app.command()
@@ -113,7 +124,8 @@ def logs(
             raise SetupError(f"There is no server {server!r}: say emulator, model or sagemaker.")
         files = [f for n in chosen if (f := processes.log_file(settings, n)).exists()]
         if follow and files:
-            subprocess.run(["tail", "-n", str(lines), "-f", *map(str, files)], check=False)
+            command = ["tail", "-n", str(lines), "-f", *map(str, files)]
+            subprocess.run(command, check=False)  # noqa: S603 - log files of our own
             return
         for file in files:
             console.print(f"== {file}", style="bold", markup=False)

@@ -165,10 +165,14 @@ def bring(
     if stack is not None and _current(formation, name) == wanted:
         return "unchanged"
     url = _put_template(formation, s3, name, wanted)
-    if stack is None:
-        formation.create_stack(StackName=name, TemplateURL=url, Capabilities=CAPABILITIES)
-    else:
-        formation.update_stack(StackName=name, TemplateURL=url, Capabilities=CAPABILITIES)
+    change = formation.create_stack if stack is None else formation.update_stack
+    try:
+        change(StackName=name, TemplateURL=url, Capabilities=CAPABILITIES)
+    except ClientError as error:
+        raise DeployError(
+            f"{name} was refused: {error.response['Error']['Message']}\nWhat only AWS can deploy"
+            " belongs into UNSUPPORTED in local/template.py."
+        ) from error
     status = _settle(formation, name)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise DeployError(f"{name} ended as {status}:\n{_reasons(formation, name)}")
@@ -205,7 +209,7 @@ def _current(formation: CloudFormationClient, name: str) -> Any:
 
 
 def _settle(formation: CloudFormationClient, name: str) -> str:
-    """Waits until nothing of a stack is in progress; its status, DELETE_COMPLETE once it is gone."""
+    """Waits until nothing of a stack is in progress; its status, DELETE_COMPLETE if it is gone."""
     deadline = time.monotonic() + STACK_SECONDS
     while time.monotonic() < deadline:
         stack = _describe(formation, name)

@@ -1,8 +1,9 @@
 """The AWS emulator (ministack), made to keep the promises that this project's template relies on.
 
-Runs in a virtual environment of its own (`.venv-emulator`), because ministack pins botocore. Loopback only; temporary
-files and saved state stay below one folder. The patches reach into private names, so the version is checked first and
-`tests/contract/` probes every behaviour: after a version bump, change VERSION and run those tests.
+Runs in a virtual environment of its own (`.venv-emulator`), because ministack pins botocore.
+Loopback only; temporary files and saved state stay below one folder. The patches reach into private
+names, so the version is checked first and `tests/contract/` probes every behaviour: after a version
+bump, change VERSION and run those tests.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,8 @@ VERSION: Final = "1.5.33"
 POLL_SECONDS: Final = 0.5
 CREATE_TRAINING_JOB: Final = "arn:aws:states:::sagemaker:createTrainingJob"
 
-type_Execute = Callable[[dict[str, Any], Any, str], dict[str, Any]]
+Patched = Callable[..., Any]
+"""A function of the emulator, or what takes its place."""
 
 
 class EmulatorVersionError(RuntimeError):
@@ -36,16 +38,20 @@ def check_version() -> None:
     found = importlib.metadata.version("ministack")
     if found != VERSION:
         raise EmulatorVersionError(
-            f"ministack {found} is installed in {sys.prefix}, but local/emulator.py patches private names of {VERSION}. "
-            f"Install ministack=={VERSION}, or change VERSION and run tests/contract/."
+            f"ministack {found} is installed in {sys.prefix}, but local/emulator.py patches private"
+            f" names of {VERSION}. Install ministack=={VERSION}, or change VERSION and run"
+            " tests/contract/."
         )
 
 
-def configure(port: int, state: Path, sagemaker_url: str, environment: dict[str, str]) -> None:
-    """Writes into `environment` what ministack and the Lambda workers read from it; call before importing ministack.
+def configure(
+    port: int, state: Path, sagemaker_url: str, environment: MutableMapping[str, str]
+) -> None:
+    """Writes into `environment` what ministack and its Lambda workers read from it.
 
-    Workers inherit this environment, so the two SageMaker endpoints reach every Lambda from here. The AWS configuration
-    files of the person at the keyboard are hidden from them.
+    To be called before ministack is imported. Workers inherit this environment, so the SageMaker
+    endpoints reach every Lambda from here. The AWS configuration files of the person at the
+    keyboard are hidden from them.
     """
     temporary = state / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
@@ -76,52 +82,43 @@ def configure(port: int, state: Path, sagemaker_url: str, environment: dict[str,
 
 
 def exception_name(log: str, message: str) -> str | None:
-    """The class name of the exception that ends a traceback in `log`, without its module; None where there is none.
+    """The class name of the exception whose traceback `log` ends with, without its module.
 
-    `message` is str() of that exception, which may span lines and hold anything, so it is matched literally.
+    None where there is no traceback. `message` is str() of that exception: it may span lines and
+    hold anything, so it is matched literally.
     """
     ending = rf": {re.escape(message)}" if message else ""
-    found = re.findall(
-        rf"^((?:[A-Za-z_]\w*\.)*(?:<locals>\.)?[A-Za-z_]\w*){ending}$", log, flags=re.MULTILINE
-    )
-    return (
-        found[-1].rpartition(".")[2]
-        if found and "Traceback (most recent call last):" in log
-        else None
-    )
+    found = re.findall(rf"^((?:[\w<>]+\.)*[A-Za-z_]\w*){ending}$", log, flags=re.MULTILINE)
+    if not found or "Traceback (most recent call last):" not in log:
+        return None
+    return str(found[-1]).rpartition(".")[2]
 
 
-def with_exception_names(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def with_exception_names(execute: Patched) -> Patched:
     """Gives a failed Lambda the errorType that AWS gives it: the exception's class name.
 
-    Why: ministack reports every exception as `Runtime.HandlerError`, so ASL Retry and Catch by class name never match.
-    Not needed any more when tests/contract/test_states.py passes without it.
+    Why: ministack reports every exception as `Runtime.HandlerError`, so ASL Retry and Catch by
+    class name never match. Not needed any more when tests/contract/test_emulator_states.py passes
+    without it.
     """
 
     @functools.wraps(execute)
     def executed(function: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
-        result = execute(function, event, request_id)
+        result: dict[str, Any] = execute(function, event, request_id)
         body = result.get("body")
-        if (
-            result.get("error")
-            and isinstance(body, dict)
-            and body.get("errorType") == "Runtime.HandlerError"
-        ):
-            name = exception_name(result.get("log") or "", body.get("errorMessage") or "")
-            if name:
-                return {**result, "body": {**body, "errorType": name}}
-        return result
+        if not isinstance(body, dict) or body.get("errorType") != "Runtime.HandlerError":
+            return result
+        name = exception_name(result.get("log") or "", body.get("errorMessage") or "")
+        return {**result, "body": {**body, "errorType": name}} if name else result
 
     return executed
 
 
-def with_max_concurrency_path(
-    run_items: Callable[..., Any], resolve: Callable[..., Any]
-) -> Callable[..., Any]:
+def with_max_concurrency_path(run_items: Patched, resolve: Patched) -> Patched:
     """Honours a Map state's MaxConcurrencyPath.
 
-    Why: ministack reads MaxConcurrency only and would run every item at once, a Lambda process each. Not needed any
-    more when tests/contract/test_states.py passes without it.
+    Why: ministack reads MaxConcurrency only and would run every item at once, a Lambda process
+    each. Not needed any more when tests/contract/test_emulator_states.py passes without it.
     """
 
     @functools.wraps(run_items)
@@ -134,14 +131,13 @@ def with_max_concurrency_path(
     return ran
 
 
-def with_version_id(
-    fire: Callable[..., None], dispatch: Callable[..., Any]
-) -> tuple[Callable[..., None], Callable[..., Any]]:
+def with_version_id(fire: Patched, dispatch: Patched) -> tuple[Patched, Patched]:
     """Adds `version-id` to the S3 events on EventBridge, as S3 does for a bucket with versioning.
 
-    Why: ministack hands the version to SQS and SNS notifications but leaves it out of the EventBridge event, and the
-    identity of a drop is bucket, key and version. Not needed any more when tests/contract/test_events.py passes
-    without it. Returns replacements for s3._fire_s3_event and eventbridge._dispatch_event.
+    Why: ministack hands the version to SQS and SNS notifications but leaves it out of the
+    EventBridge event, and the identity of a drop is bucket, key and version. Not needed any more
+    when tests/contract/test_emulator_events.py passes without it. Returns replacements for
+    s3._fire_s3_event and eventbridge._dispatch_event.
     """
     current = threading.local()
 
@@ -168,12 +164,13 @@ def with_version_id(
 def training_task(
     failure: Callable[[str, str], Exception], client: Callable[[], Any]
 ) -> Callable[[str, Any], Any]:
-    """The service integration `sagemaker:createTrainingJob`, with and without `.sync`, as an ASL task.
+    """The ASL service integration `sagemaker:createTrainingJob`, with and without `.sync`.
 
-    Why: ministack has no SageMaker, and answers this resource with States.Runtime. Not needed any more when it has one;
-    then delete this with its test. `failure(error, cause)` makes the emulator's own execution error; `client` a boto3
-    SageMaker client. As on AWS, `.sync` returns the job's description, and a job that ends any other way than Completed
-    fails with States.TaskFailed and the description (it holds FailureReason) as the cause, in JSON.
+    Why: ministack has no SageMaker, and answers this resource with States.Runtime. Not needed any
+    more once it has one. `failure(error, cause)` makes the emulator's own execution error, `client`
+    a boto3 SageMaker client. As on AWS, `.sync` returns the job's description; a job that ends in
+    any other way than Completed fails with States.TaskFailed, and the cause is the description in
+    JSON, which holds FailureReason.
     """
 
     def run(resource: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,15 +183,13 @@ def training_task(
                 return {"TrainingJobArn": created["TrainingJobArn"]}
             description = await_training_job(sagemaker, parameters["TrainingJobName"])
         except ClientError as error:
-            raise failure(
-                service_error(error.response["Error"]["Code"]), error.response["Error"]["Message"]
-            ) from error
+            said = error.response["Error"]
+            raise failure(service_error(said["Code"]), said["Message"]) from error
         except (ParamValidationError, TypeError) as error:
             raise failure("States.Runtime", str(error)) from error
         except Exception as error:
-            raise failure(
-                "SageMaker.SdkClientException", f"{type(error).__name__}: {error}"
-            ) from error
+            reason = f"{type(error).__name__}: {error}"
+            raise failure("SageMaker.SdkClientException", reason) from error
         if description["TrainingJobStatus"] != "Completed":
             raise failure("States.TaskFailed", json.dumps(description))
         return description
@@ -203,21 +198,20 @@ def training_task(
 
 
 def await_training_job(sagemaker: Any, name: str) -> dict[str, Any]:
-    """Polls until the job has ended; its description as Step Functions words it (times in epoch milliseconds)."""
+    """Polls until the job has ended; its description, with times in epoch milliseconds."""
     while True:
-        description: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+        description = dict(sagemaker.describe_training_job(TrainingJobName=name))
         if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
             break
         time.sleep(POLL_SECONDS)
     description.pop("ResponseMetadata", None)
-    plain: dict[str, Any] = json.loads(
-        json.dumps(description, default=lambda moment: int(moment.timestamp() * 1000))
-    )
+    written = json.dumps(description, default=lambda moment: int(moment.timestamp() * 1000))
+    plain: dict[str, Any] = json.loads(written)
     return plain
 
 
 def service_error(code: str) -> str:
-    """The ASL error name of a SageMaker error code: modelled ones by name, others AmazonSageMakerException."""
+    """The ASL error name of a SageMaker error code; AmazonSageMakerException if not modelled."""
     if code in ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound"):
         return f"SageMaker.{code}Exception"
     return "SageMaker.AmazonSageMakerException"
@@ -244,15 +238,11 @@ def main() -> None:
     """Serves until a signal comes; see `--help`."""
     parser = argparse.ArgumentParser(prog="python -m local.emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=4566, help="TCP port on 127.0.0.1")
-    parser.add_argument(
-        "--state", type=Path, required=True, help="folder for saved state and temporary files"
-    )
-    parser.add_argument(
-        "--sagemaker", required=True, metavar="URL", help="where the SageMaker stand-in listens"
-    )
+    parser.add_argument("--state", type=Path, required=True, help="folder for all that is written")
+    parser.add_argument("--sagemaker", required=True, metavar="URL", help="the SageMaker stand-in")
     arguments = parser.parse_args()
     check_version()
-    configure(arguments.port, arguments.state.resolve(), arguments.sagemaker, os.environ)  # type: ignore[arg-type]
+    configure(arguments.port, arguments.state.resolve(), arguments.sagemaker, os.environ)
     sys.argv = sys.argv[:1]
     from ministack import app
 

@@ -27,6 +27,9 @@ MARKER: Final = "DROPFORGE_LOCAL_INSTANCE"
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "SYSTEMROOT")
 GRACE_SECONDS: Final = 10.0
 
+_started: Final[list[subprocess.Popen[bytes]]] = []
+"""Kept, because dropping the handle of a running child is a ResourceWarning."""
+
 
 class StartError(SetupError):
     """A process ended, or did not answer in time; the message holds the end of its log."""
@@ -135,10 +138,11 @@ def start(settings: Settings, service: Service) -> int:
     for file in (log_file(settings, service.name), pid_file(settings, service.name)):
         file.parent.mkdir(parents=True, exist_ok=True)
     with log_file(settings, service.name).open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - the commands stand in up.py
             service.command, cwd=settings.root, env=environment, stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
+    _started.append(process)
     pid_file(settings, service.name).write_text(f"{process.pid}\n")
     return process.pid
 

@@ -82,9 +82,10 @@ class Settings:
         """
         if not self.emulator_python.exists():
             raise SetupError(f"{self.emulator_python} is missing: run `make setup`.")
-        asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-        command = [str(self.emulator_python), "-c", asked]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        question = "import sys; print('%d.%d' % sys.version_info[:2])"
+        command = [str(self.emulator_python), "-c", question]
+        asked = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        return asked.stdout.strip()
 
     @property
     def context(self) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dropforge.artifacts import FineTuneJob
-from dropforge.train import JobState, TrainingEvent
+if TYPE_CHECKING:  # the chat path imports this package, and must not import pydantic
+    from dropforge.artifacts import FineTuneJob
+    from dropforge.train import JobState, TrainingEvent
 
 
 class Trainer(Protocol):

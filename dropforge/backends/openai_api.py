@@ -50,7 +50,7 @@ class OpenAIBackend:
         metadata = {"dropforge_spec": job.spec.hash, "dropforge_attempt": str(job.attempt)}
         found = self._find(metadata)
         if found is None:
-            with _translated():
+            with _translated(TrainingFailedError):
                 uploaded = {name: self._upload(job, name, data) for name, data in files.items()}
             found = self._create(job, uploaded, metadata)
         return FineTuneJob(
@@ -65,7 +65,7 @@ class OpenAIBackend:
         }
         validation = {"validation_file": uploaded["validation"]} if "validation" in uploaded else {}
         try:
-            with _translated():
+            with _translated(TrainingFailedError):
                 created = self._once.fine_tuning.jobs.create(
                     model=job.spec.model,
                     training_file=uploaded["train"],
@@ -96,8 +96,11 @@ class OpenAIBackend:
         return self._client.files.create(file=(filename, data), purpose="fine-tune").id
 
     def poll(self, job: FineTuneJob) -> JobState:
-        with _translated():
-            found = self._client.fine_tuning.jobs.retrieve(_known(job))
+        try:
+            with _translated():
+                found = self._client.fine_tuning.jobs.retrieve(_known(job))
+        except NotFoundError:
+            return Failed("the provider does not know the job")
         if found.status == "succeeded":
             if not found.fine_tuned_model:
                 return Failed("the job succeeded but names no model")
@@ -124,7 +127,7 @@ class OpenAIBackend:
             answer = self._client.chat.completions.create(
                 model=model, messages=chat, max_tokens=max_tokens, temperature=0
             )
-        return answer.choices[0].message.content or ""
+        return (answer.choices[0].message.content or "") if answer.choices else ""
 
 
 def _known(job: FineTuneJob) -> str:

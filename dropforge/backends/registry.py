@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import sha256
+from math import isfinite
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,14 @@ class Registry:
         Of any number of simultaneous claims exactly one wins, and a claim repeated by the same run
         is granted again.
         """
-        sk = f"drop#{identity}"
+        return self._claim(project, f"drop#{identity}", run_id)
+
+    def claim_job(self, project: str, spec_hash: str, attempt: int, run_id: str) -> bool:
+        """Whether this run may start a training job; claimed as a drop is, see `claim_drop`."""
+        return self._claim(project, f"job#{spec_hash}#{attempt}", run_id) == run_id
+
+    def _claim(self, project: str, sk: str, run_id: str) -> str:
+        """The run that holds the claim: the first to ask, and after its failure the next."""
         if self.put_new(project, sk, {"run_id": run_id}):
             return run_id
         holder = str((self.get(project, sk) or {}).get("run_id", run_id))
@@ -107,12 +115,6 @@ class Registry:
             project, sk, {"run_id": run_id}, "run_id = :before", {":before": holder}
         )
         return run_id if taken else str((self.get(project, sk) or {})["run_id"])
-
-    def claim(self, project: str, sk: str, run_id: str) -> bool:
-        """Whether this run holds the claim; the first to ask does, and keeps it."""
-        if self.put_new(project, sk, {"run_id": run_id}):
-            return True
-        return (self.get(project, sk) or {}).get("run_id") == run_id
 
     def champion(self, project: str) -> Item | None:
         return self.get(project, "champion")
@@ -192,9 +194,9 @@ class Registry:
 
 
 def _stored(value: Any) -> Any:
-    """DynamoDB takes no floats: numbers travel as decimals."""
+    """DynamoDB takes no floats: numbers travel as decimals, and what is no number as None."""
     if isinstance(value, float):
-        return Decimal(str(value))
+        return Decimal(str(value)) if isfinite(value) else None
     if isinstance(value, Mapping):
         return {k: _stored(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

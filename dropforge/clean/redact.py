@@ -49,56 +49,69 @@ def _digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
-def _is_card(found: str) -> bool:
+def _card(found: str) -> str:
     digits = _digits(found)
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
+    fits = 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
+    return found if fits else ""
 
 
-def _is_iban(found: str) -> bool:
-    packed = found.replace(" ", "").upper()
-    return 15 <= len(packed) <= 34 and iban(packed)
+def _iban(found: str) -> str:
+    """Its longest part that has right check digits: capitals after an IBAN look like more of it."""
+    for end in range(len(found), 14, -1):
+        packed = found[:end].replace(" ", "")
+        if found[end : end + 1] in ("", " ") and 15 <= len(packed) <= 34 and iban(packed):
+            return found[:end]
+    return ""
 
 
-def _is_phone(found: str) -> bool:
-    return 9 <= len(_digits(found)) <= 15
+def _phone(found: str) -> str:
+    """Without what follows it after a space where that makes too many digits for a number."""
+    while len(_digits(found)) > 15 and " " in found:
+        found = found.rpartition(" ")[0]
+    return found if 9 <= len(_digits(found)) <= 15 else ""
 
 
-def _is_password(found: str) -> bool:
+def _password(found: str) -> str:
     """Not a word of the sentence: it has a digit, or a sign that words do not have."""
-    return any(c.isdigit() or not (c.isalnum() or c in "-'’") for c in found)
+    if _PLACEHOLDER.fullmatch(found):
+        return ""
+    return found if any(c.isdigit() or not (c.isalnum() or c in "-'’") for c in found) else ""
 
 
-def _always(found: str) -> bool:
-    return True
+def _all(found: str) -> str:
+    return found
+
+
+_PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(Kind)})_\d+\]")
 
 
 # In this order: a password may look like a key, a card like a phone number. Where a pattern has a
-# group, only the group is replaced.
-_RULES: tuple[tuple[Kind, re.Pattern[str], Callable[[str], bool]], ...] = (
-    (Kind.AWS_KEY, re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), _always),
+# group, only the group is replaced, and of that only the beginning that the function returns.
+_RULES: tuple[tuple[Kind, re.Pattern[str], Callable[[str], str]], ...] = (
+    (Kind.AWS_KEY, re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), _all),
     (
         Kind.API_KEY,
         re.compile(
             r"\b(?:sk|pk|rk)[-_](?:[A-Za-z]+[-_])?[A-Za-z0-9_-]{16,}|\bgh[opsu]_[A-Za-z0-9]{30,}"
             r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{35}|\bglpat-[A-Za-z0-9_-]{20,}"
         ),
-        _always,
+        _all,
     ),
-    (Kind.TOKEN, re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), _always),
-    (Kind.TOKEN, re.compile(r"(?i)\bbearer\s+([\w.~+/-]{16,}=*)"), _always),
+    (Kind.TOKEN, re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), _all),
+    (Kind.TOKEN, re.compile(r"(?i)\bbearer\s+([\w.~+/-]{16,}=*)"), _all),
     (
         Kind.PASSWORD,
         re.compile(
             r"(?i)\b(?:password|passwort|passwd|pwd|passcode)\b(?:\s+(?:is|was)\b|\s*[:=])*"
             r"\s*[\"'“]?([^\s\"'“”,;]{4,}[^\s\"'“”,;.!?])"
         ),
-        _is_password,
+        _password,
     ),
-    (Kind.EMAIL, re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"), _always),
+    (Kind.EMAIL, re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"), _all),
     (
         Kind.IBAN,
         re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
-        _is_iban,
+        _iban,
     ),
     (
         Kind.CARD,  # grouped as cards are: other groupings are order numbers
@@ -106,7 +119,7 @@ _RULES: tuple[tuple[Kind, re.Pattern[str], Callable[[str], bool]], ...] = (
             r"(?<![\w-])(?:[2-6]\d{12,18}|[2-6]\d{3}(?:[ -]\d{4}){2}[ -]\d{1,7}"
             r"|3[47]\d{2}[ -]\d{6}[ -]\d{5})(?![\w-])"
         ),
-        _is_card,
+        _card,
     ),
     (
         Kind.PHONE,
@@ -114,7 +127,7 @@ _RULES: tuple[tuple[Kind, re.Pattern[str], Callable[[str], bool]], ...] = (
             r"(?<![\w.-])(?:\+\d[\d ().-]{7,18}\d|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}"
             r"|0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5}|[6-9]\d{9})(?![\w-])"
         ),
-        _is_phone,
+        _phone,
     ),
 )
 # One cheap look decides whether a text can hold anything at all: digits, an @, or a marked secret.
@@ -139,26 +152,30 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         if _WORTH_A_LOOK.search(text):
-            for kind, pattern, check in _RULES:
-                text = self._replace(kind, pattern, check, text)
+            for kind, pattern, part in _RULES:
+                text = self._replace(kind, pattern, part, text)
+        for (kind, value), placeholder in self._placeholders.items():
+            if kind in SECRETS and value in text.casefold():
+                again = rf"(?<!\w){re.escape(value)}(?!\w)"
+                text = re.sub(again, placeholder, text, flags=re.IGNORECASE)
         if self._names:
-            text = self._replace(Kind.NAME, self._names, _always, text)
+            text = self._replace(Kind.NAME, self._names, _all, text)
         return text
 
     def _replace(
-        self, kind: Kind, pattern: re.Pattern[str], check: Callable[[str], bool], text: str
+        self, kind: Kind, pattern: re.Pattern[str], part: Callable[[str], str], text: str
     ) -> str:
         def placeholder(match: re.Match[str]) -> str:
             group = 1 if pattern.groups else 0
-            value = match[group]
-            if value.casefold() in self._keep or not check(value):
+            value = part(match[group])
+            if not value or value.casefold() in self._keep:
                 return match[0]
             self.found[kind] += 1
             same = self._placeholders.setdefault(
                 (kind, value.casefold()), f"[{kind}_{self._seen(kind) + 1}]"
             )
-            start, end = match.span(group)
-            return match[0][: start - match.start()] + same + match[0][end - match.start() :]
+            start = match.start(group) - match.start()
+            return match[0][:start] + same + match[0][start + len(value) :]
 
         return pattern.sub(placeholder, text)
 

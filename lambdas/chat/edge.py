@@ -83,7 +83,7 @@ class Answer(msgspec.Struct):
 
     Attributes:
         route: which model answered; None where none was asked.
-        code: the error's, if it is one.
+        code: the error's class, if it is one; the model's server may have told the caller another.
         cause: what Dropforge itself says of a failure. Never a text that a caller wrote.
     """
 
@@ -110,7 +110,7 @@ class Answer(msgspec.Struct):
             msgspec.json.encode(error.body()).decode(),
             headers=headers,
             route=error.route,
-            code=error.wire_code,
+            code=error.code.lower(),
             cause=_cause(error) if error.status >= 500 else None,
         )
 

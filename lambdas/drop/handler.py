@@ -70,7 +70,7 @@ class Intake:
         """
         try:
             if drop.is_project_file:
-                self._register(drop.project, drop.version_id)
+                self._register(drop.project)
             else:
                 self._start(drop)
         except NoDataError:
@@ -78,9 +78,10 @@ class Intake:
         except DropforgeError as error:
             self._refuse(drop, error)
 
-    def _register(self, project: str, version_id: str | None = None) -> ProjectConfig:
+    def _register(self, project: str) -> ProjectConfig:
+        """Make the project's file as it stands now its configuration: events come out of order."""
         key = project_key(project)
-        config = parse_project(project, self._store.read(key, version_id))
+        config = parse_project(project, self._store.read(key))
         if (self._registry.get(project, "config") or {}).get("hash") != config.hash:
             snapshot = project_snapshot_key(project, config.hash)
             self._store.write(snapshot, config.model_dump_json())

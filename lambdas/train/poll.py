@@ -10,7 +10,7 @@ import msgspec
 from dropforge.artifacts import FineTuneJob, train_key
 from dropforge.backends import Trainer
 from dropforge.chat import encode_lines
-from dropforge.errors import TrainingFailedError
+from dropforge.errors import TrainingFailedError, TrainingTimedOutError
 from dropforge.settings import TrainSettings
 from dropforge.train import Completed, Failed, TrainingEvent, check_deadline, merge_events
 from lambdas.edge import Edge, Event, Result, stage, trainer
@@ -27,7 +27,11 @@ def handler(edge: Edge, event: Event) -> Result:
         raise TrainingFailedError(f"Job {job.job_id} ended without a model: {state.reason}")
     if isinstance(state, Completed):
         return {"state": "Completed", "model": _registered(edge, job, state, settings)}
-    check_deadline(job, edge.config.training.timeout_hours, time.time())
+    try:
+        check_deadline(job, edge.config.training.timeout_hours, time.time())
+    except TrainingTimedOutError:
+        provider.cancel(job)
+        raise
     edge.note({"progress": {**latest, "note": state.note}})
     return {"state": "Pending"}
 

@@ -1,4 +1,4 @@
-"""What a training container finds, on this machine: folders, configuration files, variables, process.
+"""What a training container finds, on this machine: folders, configuration, variables, process.
 
 The folder `opt/ml` of a job stands for `/opt/ml`; an entry point's arguments that begin with
 `/opt/ml` are moved there. Variables follow sagemaker-training-toolkit's ENVIRONMENT_VARIABLES.md.
@@ -124,7 +124,7 @@ class Container:
             (definition["Name"], re.compile(definition["Regex"]))
             for definition in self.job["AlgorithmSpecification"].get("MetricDefinitions", [])
         ]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - running the job's script is the point
             self.command(), cwd=self.ml, env=self.environment(), text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -139,8 +139,7 @@ class Container:
 
     @staticmethod
     def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-        assert process.stdout is not None
-        yield from process.stdout
+        yield from process.stdout or ()
 
     def _measure(self, patterns: list[tuple[str, re.Pattern[str]]], line: str) -> None:
         for name, pattern in patterns:

@@ -1,4 +1,4 @@
-"""Endpoints and inference components: adapters loaded into the local model server, invocations sent on.
+"""Endpoints and inference components: adapters loaded, invocations sent on to the model server.
 
 Reads `model.tar.gz` of an adapter from S3. The model server knows an adapter by its component's
 name; the base component answers as the base model.

@@ -1,7 +1,7 @@
 """Named records on disk, one JSON file each, as the API describes them.
 
-A record is what the matching Describe operation answers: times are seconds since the epoch, which is
-also how JSON 1.1 writes them.
+A record is what the matching Describe operation answers: times are seconds since the epoch, which
+is also how JSON 1.1 writes them.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Training:
                 self._containers.pop(name, None)
 
     def _run(self, name: str) -> None:
-        """A job from its folders to its artifacts. Raises _CutShort where somebody ends it early."""
+        """A job from its folders to its artifacts. Raises _CutShort where it is ended early."""
         container = Container(self._folder / "jobs" / name, self._wanted(name))
         self._containers[name] = container
         self._enter(name, "Starting", "Preparing the folders")

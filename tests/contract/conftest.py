@@ -1,4 +1,4 @@
-"""One emulator for the folder, on a free port, with a fake SageMaker behind it and a probe Lambda inside it."""
+"""One emulator for the folder: a free port, a fake SageMaker behind it, a probe Lambda inside."""
 
 from __future__ import annotations
 
@@ -6,101 +6,28 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from contract_parts import ROLE, FakeSageMaker, Run, free_port, until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
-ROLE = "arn:aws:iam::000000000000:role/probe"
 PROBE = (Path(__file__).parent / "probe.py").read_text()
-
-Run = Callable[..., dict[str, Any]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.enable_socket)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 15, every: float = 0.05) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(every)
-    raise AssertionError(f"{condition} did not come true within {seconds} s")
-
-
-class FakeSageMaker(ThreadingHTTPServer):
-    """Answers CreateTrainingJob and DescribeTrainingJob as scripted by the job's name: `…-fails` fails, `…-taken` is
-    refused; others complete at the second look."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeSageMakerHandler)
-        self.created: list[dict[str, Any]] = []
-        self.looks: dict[str, int] = {}
-
-
-class FakeSageMakerHandler(BaseHTTPRequestHandler):
-    server: FakeSageMaker
-
-    def do_POST(self) -> None:
-        operation = self.headers["X-Amz-Target"].partition(".")[2]
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name = request["TrainingJobName"]
-        arn = f"arn:aws:sagemaker:us-east-1:000000000000:training-job/{name}"
-        if operation == "CreateTrainingJob":
-            if name.endswith("-taken"):
-                return self.reply(
-                    400, {"__type": "ResourceInUse", "message": "Training job names must be unique"}
-                )
-            self.server.created.append(request)
-            return self.reply(200, {"TrainingJobArn": arn})
-        looks = self.server.looks[name] = self.server.looks.get(name, 0) + 1
-        ended = "Failed" if name.endswith("-fails") else "Completed"
-        body = {
-            "TrainingJobName": name,
-            "TrainingJobArn": arn,
-            "TrainingJobStatus": ended if looks > 1 else "InProgress",
-            "SecondaryStatus": ended if looks > 1 else "Training",
-            "CreationTime": 1_700_000_000.5,
-        }
-        if ended == "Failed":
-            body["FailureReason"] = "AlgorithmError: the loss is not a number"
-        return self.reply(200, body)
-
-    def reply(self, status: int, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(encoded)))
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="session")
@@ -118,8 +45,10 @@ def emulator(sagemaker: FakeSageMaker, tmp_path_factory: pytest.TempPathFactory)
     port, state = free_port(), tmp_path_factory.mktemp("emulator")
     log = (state / "log").open("wb")
     process = subprocess.Popen(
-        [PYTHON, "-m", "local.emulator", "--port", str(port), "--state", str(state)]
-        + ["--sagemaker", f"http://127.0.0.1:{sagemaker.server_address[1]}"],
+        [
+            *(PYTHON, "-m", "local.emulator", "--port", str(port), "--state", str(state)),
+            *("--sagemaker", f"http://127.0.0.1:{sagemaker.server_address[1]}"),
+        ],
         cwd=ROOT, env={"PATH": os.environ["PATH"]}, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
@@ -175,7 +104,7 @@ def probe(function: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def run_states(aws: Callable[[str], Any]) -> Run:
-    """Runs a state machine to its end: `run(states, input)` with the first state first; DescribeExecution's answer."""
+    """`run(states, input)` runs a state machine to its end; DescribeExecution's answer."""
     client = aws("stepfunctions")
     made = iter(range(1000))
 

@@ -24,8 +24,12 @@ def dynamodb(aws: Callable[[str], Any]) -> Any:
     client = aws("dynamodb")
     client.create_table(
         TableName="registry", BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
+        ],
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
     )  # fmt: skip
     return client
 
@@ -104,7 +108,8 @@ def test_conditional_update_compares_the_revision(dynamodb: Any) -> None:
 
     def move(seen: str) -> Any:
         return dynamodb.update_item(
-            TableName="registry", Key=key, UpdateExpression="SET #r = #r + :one", ConditionExpression="#r = :seen",
+            TableName="registry", Key=key,
+            UpdateExpression="SET #r = #r + :one", ConditionExpression="#r = :seen",
             ExpressionAttributeNames={"#r": "revision"}, ReturnValues="ALL_NEW",
             ExpressionAttributeValues={":one": {"N": "1"}, ":seen": {"N": seen}},
         )["Attributes"]["revision"]  # fmt: skip
@@ -144,8 +149,9 @@ def test_query_by_prefix_pages_in_order(dynamodb: Any) -> None:
         )
     dynamodb.put_item(TableName="registry", Item={"pk": {"S": "q"}, "sk": {"S": "config"}})
     pages = dynamodb.get_paginator("query").paginate(
-        TableName="registry", KeyConditionExpression="pk = :p AND begins_with(sk, :s)", ScanIndexForward=False,
-        ExpressionAttributeValues={":p": {"S": "q"}, ":s": {"S": "run#"}}, PaginationConfig={"PageSize": 2},
+        TableName="registry", KeyConditionExpression="pk = :p AND begins_with(sk, :s)",
+        ExpressionAttributeValues={":p": {"S": "q"}, ":s": {"S": "run#"}},
+        ScanIndexForward=False, PaginationConfig={"PageSize": 2},
     )  # fmt: skip
     assert [item["sk"]["S"] for page in pages for item in page["Items"]] == [
         f"run#{n}" for n in (4, 3, 2, 1, 0)

@@ -20,8 +20,8 @@ def api_url(aws: Callable[[str], Any], function: Callable[[str], str], emulator:
     root = gateway.get_resources(restApiId=api)["items"][0]["id"]
     v1 = gateway.create_resource(restApiId=api, parentId=root, pathPart="v1")["id"]
     authorizer = gateway.create_authorizer(
-        restApiId=api, name="token", type="TOKEN", authorizerUri=invoke, authorizerResultTtlInSeconds=0,
-        identitySource="method.request.header.Authorization",
+        restApiId=api, name="token", type="TOKEN", authorizerUri=invoke,
+        authorizerResultTtlInSeconds=0, identitySource="method.request.header.Authorization",
     )["id"]  # fmt: skip
     proxy = gateway.create_resource(restApiId=api, parentId=v1, pathPart="{proxy+}")["id"]
     gateway.put_method(

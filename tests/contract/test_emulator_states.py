@@ -1,4 +1,4 @@
-"""ASL as dropforge-pipeline uses it: class names, choices, waits, maps, the training task, exactly-once starts."""
+"""ASL as dropforge-pipeline uses it: class names, choices, waits, maps, training, single starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import ROLE, FakeSageMaker, Run, until
+from contract_parts import ROLE, FakeSageMaker, Run, until
 
 TRAIN = "arn:aws:states:::sagemaker:createTrainingJob.sync"
 
@@ -18,7 +17,8 @@ TRAIN = "arn:aws:states:::sagemaker:createTrainingJob.sync"
 def caught(probe: str, error_equals: list[str], **parameters: Any) -> dict[str, Any]:
     return {
         "Task": {
-            "Type": "Task", "Resource": probe, "Parameters": parameters, "ResultPath": "$.result", "End": True,
+            "Type": "Task", "Resource": probe, "Parameters": parameters, "ResultPath": "$.result",
+            "End": True,
             "Catch": [{"ErrorEquals": error_equals, "ResultPath": "$.error", "Next": "Caught"}],
         },
         "Caught": {"Type": "Pass", "End": True},
@@ -59,7 +59,10 @@ def test_retry_by_class_name_until_success(run_states: Run, probe: str, tmp_path
         "Parameters": {"fail_until": 3, "counter": str(tmp_path / "n")},
         "Retry": [
             {"ErrorEquals": ["Lambda.ServiceException"], "MaxAttempts": 0},
-            {"ErrorEquals": ["RetryableError"], "IntervalSeconds": 0.1, "BackoffRate": 1, "MaxAttempts": 2},
+            {
+                "ErrorEquals": ["RetryableError"],
+                "IntervalSeconds": 0.1, "BackoffRate": 1, "MaxAttempts": 2,
+            },
         ],
     }  # fmt: skip
     assert output(run_states({"Task": state})) == 3
@@ -152,7 +155,9 @@ def training(name: str) -> dict[str, Any]:
                 "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
                 "RoleArn": ROLE,
                 "OutputDataConfig": {"S3OutputPath.$": "$.job.output_uri"},
-                "ResourceConfig": {"InstanceType": "ml.g6e.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 100},
+                "ResourceConfig": {
+                    "InstanceType": "ml.g6e.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 100,
+                },
                 "StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200},
                 "EnableManagedSpotTraining": True,
             },

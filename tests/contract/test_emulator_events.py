@@ -1,4 +1,4 @@
-"""The way of a drop: S3 -> EventBridge -> SQS -> Lambda, partial batches, the dead-letter queue and its redrive."""
+"""The way of a drop: S3 -> EventBridge -> SQS -> Lambda, partial batches, the dead letters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import until
+from contract_parts import until
 
 AWS = Callable[[str], Any]
 
@@ -30,7 +29,7 @@ def bodies(sqs: Any, url: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def drops(aws: AWS) -> tuple[str, str]:
-    """A versioned bucket whose objects below exports/ and projects/ arrive in a queue: bucket, queue URL."""
+    """A versioned bucket whose exports/ and projects/ arrive in a queue: bucket, queue URL."""
     s3, events = aws("s3"), aws("events")
     s3.create_bucket(Bucket="drops")
     s3.put_bucket_versioning(Bucket="drops", VersioningConfiguration={"Status": "Enabled"})

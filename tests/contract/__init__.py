@@ -1,1 +1,0 @@
-"""What this project expects of the AWS emulator, probed on a running one."""

@@ -1,0 +1,105 @@
+"""One instance of the local default for all end-to-end tests, beside any that a person runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import msgspec
+import pytest
+
+from dropforge.backends.registry import Registry
+from dropforge.backends.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Instance:
+    """A running, deployed Dropforge, used as its users use it."""
+
+    def __init__(self, state: Path, port: int) -> None:
+        self.model_url = f"http://127.0.0.1:{port + 1}"
+        self.environment = {
+            **os.environ,
+            "DROPFORGE_STATE": str(state),
+            "DROPFORGE_PORT": str(port),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": "200",
+        }
+
+    def local(self, command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "local", command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def read_env(self, file: Path) -> None:
+        """What `source .local/env` would set."""
+        for name, value in re.findall(r"^export (\w+)=(\S+)$", file.read_text(), re.MULTILINE):
+            if name != "PATH":
+                self.environment[name] = os.environ[name] = value.strip("'\"")
+        parameter = boto3.client("ssm").get_parameter(Name="/dropforge/deployment")
+        self.outputs = msgspec.json.decode(parameter["Parameter"]["Value"])
+        self.registry = Registry(self.outputs["table"])
+        self.store = Store(self.outputs["bucket"])
+        self.api_url = self.environment["DROPFORGE_API_URL"]
+
+    def dropforge(self, *arguments: object, fails: bool = False) -> str:
+        """Run the command; returns what it printed to both streams."""
+        done = subprocess.run(
+            ["dropforge", *map(str, arguments)],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def executions(self, status: str | None = None) -> list[str]:
+        client = boto3.client("stepfunctions")
+        arn = self.outputs["state_machine_arn"]
+        listed = client.list_executions(stateMachineArn=arn)["executions"]
+        return [e["name"] for e in listed if status in (None, e["status"])]
+
+    def token(self, project: str) -> str:
+        return self.dropforge("token", project).strip()
+
+
+def _three_free_ports() -> int:
+    for first in range(21000, 32000, 7):
+        taken = []
+        for port in range(first, first + 3):
+            with socket.socket() as probe:
+                taken.append(probe.connect_ex(("127.0.0.1", port)) == 0)
+        if not any(taken):
+            return first
+    raise RuntimeError("no three free ports in a row")
+
+
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    before = dict(os.environ)
+    state = tmp_path_factory.mktemp("instance")
+    running = Instance(state, _three_free_ports())
+    try:
+        running.local("up")
+        running.read_env(state / "env")
+        yield running
+    finally:
+        running.local("down", check=False)
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,265 @@
+"""From a dropped file to an answer over HTTPS, on the deployed template. The order of tests counts:
+the first one trains the model that the others ask.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from openai import APIStatusError, AuthenticationError, OpenAI
+
+from dropforge.artifacts import DatasetManifest, Verdict, dataset_key, evaluation_key
+from tests.e2e.conftest import ROOT, Instance
+
+pytestmark = pytest.mark.slow
+PROJECT = "orrinvale"
+TICKETS = ROOT / "examples/tickets.csv"
+CONFIG = ROOT / "examples/project.yaml"
+
+
+def small_config(path: Path, **changes: str) -> Path:
+    """The example's configuration with some lines changed."""
+    text = CONFIG.read_text()
+    for name, value in changes.items():
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"{name}:")]
+        assert len(lines) == 1, name
+        indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+        text = text.replace(lines[0], f"{indent}{name}: {value}")
+    path.write_text(text)
+    return path
+
+
+def wait_for_run(instance: Instance, project: str, key: str, seconds: float = 60) -> dict:
+    """The run of a dropped key, once it has ended."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for run in instance.registry.items(project, "run#"):
+            if run["key"] == key and run["status"] != "running":
+                return run
+        time.sleep(0.3)
+    raise AssertionError(f"no run of {key} ended within {seconds} s")
+
+
+def test_dropped_export_becomes_promoted_model_with_openai_backend(instance: Instance) -> None:
+    printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", CONFIG)
+    [run] = instance.registry.items(PROJECT, "run#")
+    assert run["status"] == "succeeded", printed
+    assert run["promoted"] is True, printed
+    assert "570 of 656 rows kept" in printed
+    evaluation = instance.store.load(
+        evaluation_key(PROJECT, run["verdict"]["hash"]), Verdict
+    ).evaluation
+    assert evaluation.samples == 24
+    assert evaluation.comparisons["base"].win_rate.low > 0.5
+    assert evaluation.fact_recall["challenger"] >= 3 * evaluation.fact_recall["base"]
+    champion = instance.registry.champion(PROJECT)
+    assert champion is not None
+    assert champion["version"] == evaluation.version
+    assert champion["model_id"].startswith("ft:smollm2-135m-instruct:")
+
+
+def test_unmodified_openai_sdk_gets_champions_answer_over_https_api(instance: Instance) -> None:
+    champion = instance.registry.champion(PROJECT)
+    assert champion is not None
+    client = OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token(PROJECT))
+    answered = client.chat.completions.with_raw_response.create(
+        model=PROJECT, messages=[{"role": "user", "content": "How long does the lamp shine?"}]
+    )
+    assert answered.headers["x-dropforge-model"] == f"{PROJECT}/{champion['version']}"
+    assert answered.headers["x-dropforge-arm"] == "champion"
+    completion = answered.parse()
+    assert completion.choices[0].message.content
+    assert completion.model == f"{PROJECT}/{champion['version']}"
+    chunks = client.chat.completions.create(
+        model=f"{PROJECT}/base",
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=8,
+        stream=True,
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text
+    assert f"{PROJECT}/{champion['version']}" in {model.id for model in client.models.list()}
+
+
+def test_api_refuses_unknown_tokens_and_other_projects(instance: Instance) -> None:
+    question = {"messages": [{"role": "user", "content": "Hello"}], "model": PROJECT}
+    with pytest.raises(AuthenticationError):
+        OpenAI(base_url=f"{instance.api_url}/v1", api_key="df-wrong").chat.completions.create(
+            **question
+        )
+    client = OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token(PROJECT))
+    with pytest.raises(APIStatusError) as refused:
+        client.chat.completions.create(**{**question, "model": "somebody-else"})
+    assert refused.value.status_code == 404
+    assert refused.value.code == "model_not_found"
+
+
+def test_same_content_dropped_again_is_repeated_and_trains_nothing(instance: Instance) -> None:
+    before = instance.executions()
+    printed = instance.dropforge("drop", TICKETS, "-p", PROJECT)
+    assert "nothing to do" in printed
+    assert instance.executions() == before
+    jobs = OpenAI(base_url=f"{instance.model_url}/v1", api_key="-").fine_tuning.jobs.list()
+    assert len(jobs.data) == 1
+    assert len(instance.registry.items(PROJECT, "model#")) == 1
+
+
+def test_same_event_delivered_again_starts_nothing(instance: Instance) -> None:
+    runs = instance.registry.items(PROJECT, "run#")
+    first = min(runs, key=lambda run: run["started_at"])
+    event = {
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "detail": {
+            "bucket": {"name": instance.outputs["bucket"]},
+            "object": {"key": first["key"], "version-id": first["version_id"]},
+        },
+    }
+    before = instance.executions()
+    queue = _drop_queue()
+    sqs = boto3.client("sqs")
+    for _ in range(5):
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    until = time.monotonic() + 30
+    while time.monotonic() < until and _waiting(queue):
+        time.sleep(0.5)
+    assert _waiting(queue) == 0
+    assert instance.executions() == before
+    assert len(instance.registry.items(PROJECT, "run#")) == len(runs)
+
+
+def _drop_queue() -> str:
+    client = boto3.client("lambda")
+    sources = client.list_event_source_mappings()["EventSourceMappings"]
+    [arn] = {s["EventSourceArn"] for s in sources if ":sqs:" in s["EventSourceArn"]}
+    url: str = boto3.client("sqs").get_queue_url(QueueName=arn.split(":")[-1])["QueueUrl"]
+    return url
+
+
+def _waiting(queue: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=names)
+    return sum(int(found["Attributes"][name]) for name in names)
+
+
+def test_lineage_walks_from_answer_to_dropped_file_and_back(instance: Instance) -> None:
+    version = instance.registry.items(PROJECT, "model#")[0]["version"]
+    back = instance.dropforge("lineage", f"{PROJECT}/{version}")
+    run = min(instance.registry.items(PROJECT, "run#"), key=lambda r: r["started_at"])
+    assert f"exports/{PROJECT}/tickets.csv" in back
+    assert run["version_id"] in back
+    assert f"{PROJECT}/{version}" in instance.dropforge("lineage", run["key"])
+
+
+def test_reports_and_status_tell_what_happened(instance: Instance, tmp_path: Path) -> None:
+    verdict, data = tmp_path / "verdict.html", tmp_path / "data.html"
+    instance.dropforge("report", "-p", PROJECT, "--out", verdict)
+    instance.dropforge("report", "-p", PROJECT, "--data", "--out", data)
+    assert "promote" in verdict.read_text()
+    assert "near-duplicate" in data.read_text()
+    assert "succeeded" in instance.dropforge("status", "-p", PROJECT)
+    assert "champion" in instance.dropforge("models", "-p", PROJECT)
+
+
+def test_worse_challenger_is_rejected_and_champion_stays(
+    instance: Instance, tmp_path: Path
+) -> None:
+    before = instance.registry.champion(PROJECT)
+    config = small_config(tmp_path / "weak.yaml", epochs="1", max_rows="10", learning_rate="1e-6")
+    printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", config)
+    assert "reject" in printed
+    assert instance.registry.champion(PROJECT) == before
+    assert len(instance.registry.items(PROJECT, "model#")) == 2
+
+
+def test_promote_and_rollback_by_hand_change_who_answers(instance: Instance) -> None:
+    champion = instance.registry.champion(PROJECT)
+    assert champion is not None
+    other = next(
+        m["version"]
+        for m in instance.registry.items(PROJECT, "model#")
+        if m["version"] != champion["version"]
+    )
+    instance.dropforge("promote", other, "-p", PROJECT, "--why", "to see it")
+    moved = instance.registry.champion(PROJECT)
+    assert moved is not None
+    assert (moved["version"], moved["previous"], moved["why"]) == (
+        other,
+        champion["version"],
+        "to see it",
+    )
+    instance.dropforge("rollback", "-p", PROJECT)
+    back = instance.registry.champion(PROJECT)
+    assert back is not None
+    assert back["version"] == champion["version"]
+    instance.environment["DROPFORGE_TOKEN"] = instance.token(PROJECT)
+    assert champion["version"] in instance.dropforge("chat", "-p", PROJECT, "Hello?")
+
+
+def test_dropped_export_becomes_answering_model_with_sagemaker_backend(
+    instance: Instance, tmp_path: Path
+) -> None:
+    config = small_config(
+        tmp_path / "gpu.yaml", backend="sagemaker", epochs="1", max_rows="24", samples="20"
+    )
+    printed = instance.dropforge("drop", TICKETS, "-p", "own-gpus", "-c", config)
+    [run] = instance.registry.items("own-gpus", "run#")
+    assert run["status"] == "succeeded", printed
+    [model] = instance.registry.items("own-gpus", "model#")
+    assert model["backend"] == "sagemaker"
+    job = boto3.client("sagemaker").describe_training_job(TrainingJobName=model["job_id"])
+    assert job["TrainingJobStatus"] == "Completed"
+    client = OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token("own-gpus"))
+    answered = client.chat.completions.with_raw_response.create(
+        model=f"own-gpus/{model['version']}",
+        messages=[{"role": "user", "content": "How long does the lamp shine?"}],
+        max_tokens=24,
+    )
+    assert answered.headers["x-dropforge-model"] == f"own-gpus/{model['version']}"
+    assert answered.parse().choices[0].message.content
+    manifest = instance.store.load(dataset_key("own-gpus", model["dataset"]), DatasetManifest)
+    assert manifest.examples["train"] == 24
+
+
+BAD_FILES = {
+    "utf16.csv": ("question,answer\na,b\n".encode("utf-16"), "ENCODING"),
+    "empty.csv": (b"  \n", "NO_DATA"),
+    "columns.csv": (b"subject,body\nhello,there\n", "SCHEMA"),
+    "few.csv": (b"question,answer\nhello,there\n", "TOO_FEW_EXAMPLES"),
+    "unclosed.csv": (b'question,answer\n"hello,there\n', "SCHEMA"),
+}
+
+
+def test_bad_file_gets_message_beside_it_and_in_status(instance: Instance) -> None:
+    instance.store.write("projects/bad-files/project.yaml", CONFIG.read_bytes())
+    for name, (data, _) in BAD_FILES.items():
+        instance.store.write(f"exports/bad-files/{name}", data)
+    for name, (_, code) in BAD_FILES.items():
+        key = f"exports/bad-files/{name}"
+        run = wait_for_run(instance, "bad-files", key)
+        assert run["status"] == "failed"
+        assert run["error"].startswith(f"{code}: "), run["error"]
+        assert instance.store.read(f"{key}.error.txt").decode().startswith(f"{code}: ")
+    listed = instance.dropforge("status", "-p", "bad-files")
+    assert "NO_DATA" in listed
+    assert "Traceback" not in listed
+    assert not instance.registry.items("bad-files", "model#")
+
+
+def test_drop_without_project_and_wrong_project_file_say_what_to_do(instance: Instance) -> None:
+    instance.store.write("exports/nobody/tickets.csv", TICKETS.read_bytes())
+    run = wait_for_run(instance, "nobody", "exports/nobody/tickets.csv")
+    assert "projects/nobody/project.yaml" in run["error"]
+    instance.store.write("projects/nobody/project.yaml", "backend: cloud\nmodell: x\n")
+    until = time.monotonic() + 30
+    message = None
+    while message is None and time.monotonic() < until:
+        message = instance.store.find("projects/nobody/project.yaml.error.txt")
+        time.sleep(0.3)
+    assert message is not None
+    for problem in ("backend", "modell", "model: Field required"):
+        assert problem in message.decode()

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.asset import CHAT, PIPELINE, Asset, Target, bundle, digest, source_files
+from infra.config import ROOT, Settings
+from tests.infra.assembly import Assembly
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PROBE = """
+import importlib, json, sys
+sys.path[:] = [path for path in sys.path if "site-packages" not in path] + [sys.argv[1]]
+for handler in json.loads(sys.argv[2]):
+    module, _, attribute = handler.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute)), handler
+outside = [
+    name for name, module in sys.modules.items()
+    if (place := getattr(module, "__file__", None)) and "site-packages" in place
+]
+assert not outside, outside
+"""
+
+
+@pytest.fixture
+def here(settings: Settings) -> Target:
+    """The running interpreter, on the platform that the Lambda runtime has."""
+    return Target.of(settings.model_copy(update={"python": HERE}))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A small repository with one asset that has one package."""
+    root = tmp_path / "repository"
+    (root / "dropforge").mkdir(parents=True)
+    (root / "dropforge" / "__init__.py").write_text("")
+    (root / "dropforge" / "cli.py").write_text("import nothing_in_the_asset\n")
+    (root / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements" / "chat.txt", root / "requirements" / "small.txt")
+    return root
+
+
+SMALL = Asset("small", ("dropforge", "lambdas/not_written_yet"))
+
+
+@pytest.mark.parametrize("asset", [PIPELINE, CHAT], ids=lambda a: a.name)
+def test_every_handler_imports_with_the_packages_of_its_asset_alone(
+    asset: Asset, here: Target, assembly: Assembly, tmp_path: Path
+) -> None:
+    handlers = [
+        function["Handler"]
+        for function in assembly.functions().values()
+        if any(
+            path.relative_to(ROOT).as_posix()
+            == function["Handler"].rpartition(".")[0].replace(".", "/") + ".py"
+            for path in source_files(asset)
+        )
+    ]
+    bundle(asset, here, tmp_path)
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", PROBE, str(tmp_path), json.dumps(handlers)],
+        env={"AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert handlers
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_function_has_a_handler_in_its_asset(assembly: Assembly) -> None:
+    shipped = {p.relative_to(ROOT).as_posix() for a in (PIPELINE, CHAT) for p in source_files(a)}
+    wanted = {
+        function["Handler"].rpartition(".")[0].replace(".", "/") + ".py"
+        for function in assembly.functions().values()
+    }
+
+    assert wanted <= shipped
+
+
+def test_the_same_sources_are_bundled_to_the_same_bytes(
+    repository: Path, here: Target, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        bundle(SMALL, here, folder, repository)
+        shutil.rmtree(repository / "build")
+
+    assert content(first) == content(second)
+    assert "dropforge/__init__.py" in content(first)
+    assert "dropforge/cli.py" not in content(first)
+
+
+def test_byte_code_is_shipped_for_every_source_of_ours(
+    repository: Path, here: Target, tmp_path: Path
+) -> None:
+    into = tmp_path / "asset"
+    into.mkdir()
+
+    bundle(SMALL, here, into, repository)
+
+    tag = sys.implementation.cache_tag
+    compiled = (into / "dropforge" / "__pycache__" / f"__init__.{tag}.pyc").read_bytes()
+    assert int.from_bytes(compiled[4:8], "little") == 0b01  # hash-based, not checked
+
+
+def test_no_byte_code_is_shipped_for_an_interpreter_that_is_not_here(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    other = Target("3.12" if HERE != "3.12" else "3.13", "x86_64-manylinux_2_28")
+    into = tmp_path / "asset"
+    into.mkdir()
+
+    bundle(SMALL, other, into, repository)
+
+    assert other.interpreter is None
+    assert not list((into / "dropforge").rglob("*.pyc"))
+
+
+def test_the_hash_follows_sources_lock_and_target_only(repository: Path, here: Target) -> None:
+    before = digest(SMALL, here, repository)
+
+    (repository / "README.md").write_text("not part of the asset")
+    assert digest(SMALL, here, repository) == before
+
+    (repository / "dropforge" / "__init__.py").write_text("VERSION = 1\n")
+    edited = digest(SMALL, here, repository)
+    (repository / "requirements" / "small.txt").write_text("")
+    unlocked = digest(SMALL, here, repository)
+    elsewhere = digest(SMALL, Target(here.python, "aarch64-manylinux_2_28"), repository)
+
+    assert len({before, edited, unlocked, elsewhere}) == 4
+
+
+def test_target_follows_python_version_and_architecture(settings: Settings) -> None:
+    arm = settings.model_copy(update={"architecture": "arm64", "python": "3.11"})
+    mac = settings.model_copy(update={"platform": "aarch64-apple-darwin"})
+
+    assert Target.of(settings).platform == "x86_64-manylinux_2_28"
+    assert Target.of(arm).platform == "aarch64-manylinux_2_17"
+    assert Target.of(mac).platform == "aarch64-apple-darwin"

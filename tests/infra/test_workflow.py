@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra import workflow
+from infra.config import Settings
+from tests.infra.assembly import Assembly
+
+State = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def machine(settings: Settings) -> State:
+    return workflow.definition(settings)
+
+
+def tasks(machine: State) -> Iterator[tuple[str, State, State | None]]:
+    """(name, task, the Map around it)."""
+    for name, state in machine["States"].items():
+        if state["Type"] == "Task":
+            yield name, state, None
+        if state["Type"] == "Map":
+            for inner, task in state["ItemProcessor"]["States"].items():
+                yield inner, task, state
+
+
+def following(state: State) -> list[str]:
+    choices = [choice["Next"] for choice in state.get("Choices", [])]
+    caught = [catch["Next"] for catch in state.get("Catch", [])]
+    ahead = [state[key] for key in ("Next", "Default") if key in state]
+    return [*choices, *caught, *ahead]
+
+
+def test_every_task_is_retried_and_its_failure_caught(machine: State) -> None:
+    for name, task, around in tasks(machine):
+        assert task["Retry"], name
+        catcher = around or task
+        assert catcher["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
+
+
+def test_lambda_tasks_retry_passing_errors_by_class_name(machine: State) -> None:
+    passing = {
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.TooManyRequestsException",
+        "RetryableError",
+    }
+    for name, task, _ in tasks(machine):
+        if task["Resource"].endswith("FunctionArn}"):
+            assert set(task["Retry"][0]["ErrorEquals"]) == passing, name
+
+
+def test_every_path_reaches_an_end(machine: State) -> None:
+    states = machine["States"]
+    ends = {name for name, state in states.items() if state["Type"] in ("Succeed", "Fail")}
+    reaches = set(ends)
+    while grown := {n for n, s in states.items() if set(following(s)) & reaches} - reaches:
+        reaches |= grown
+    reached, frontier = set(), {machine["StartAt"]}
+    while frontier:
+        reached |= frontier
+        frontier = {n for name in frontier for n in following(states[name])} - reached
+
+    assert reached == set(states)
+    assert reaches == set(states)
+
+
+def test_a_failure_goes_through_the_fail_function_to_a_failed_execution(machine: State) -> None:
+    states = machine["States"]
+    for name, state in states.items():
+        for catch in state.get("Catch", []):
+            assert catch["Next"] == ("Failed" if name == "Fail" else "Fail")
+    assert states["Fail"]["Next"] == "Failed"
+    assert states["Failed"]["CausePath"] == "$.error.Cause"
+
+
+def test_results_are_placed_beside_the_run(machine: State) -> None:
+    states = machine["States"]
+    places = {name: states[name]["ResultPath"] for name in states if "ResultPath" in states[name]}
+
+    assert places == {
+        "Clean": "$.clean",
+        "Validate": "$.dataset",
+        "Launch": "$.job",
+        "TrainOnSageMaker": None,
+        "Poll": "$.poll",
+        "UnknownJobState": "$.error",
+        "Plan": "$.plan",
+        "Judge": "$.batches",
+        "Verdict": "$.evaluation",
+        "Promote": "$.promotion",
+        "Fail": None,
+    }
+
+
+def test_a_job_is_waited_for_until_it_is_done(machine: State) -> None:
+    states = machine["States"]
+    choice = states["JobState?"]["Choices"]
+
+    assert states["WaitForJob"] == {
+        "Type": "Wait",
+        "SecondsPath": "$.job.poll_seconds",
+        "Next": "Poll",
+    }
+    assert {c["StringEquals"]: c["Next"] for c in choice} == {
+        "Pending": "WaitForJob",
+        "Completed": "Plan",
+    }
+
+
+def test_timeouts_leave_room_for_what_they_contain(machine: State, settings: Settings) -> None:
+    for name, task, _ in tasks(machine):
+        if task["Resource"].endswith("FunctionArn}"):
+            function = task["Resource"][2:].removesuffix("FunctionArn}").lower()
+            assert task["TimeoutSeconds"] > settings.functions.of(function).timeout_s, name
+    training = machine["States"]["TrainOnSageMaker"]
+    stopping = training["Parameters"]["StoppingCondition"]
+
+    assert stopping["MaxRuntimeInSeconds"] < stopping["MaxWaitTimeInSeconds"]
+    assert stopping["MaxWaitTimeInSeconds"] < training["TimeoutSeconds"]
+    assert training["TimeoutSeconds"] < machine["TimeoutSeconds"]
+
+
+def test_training_volume_is_encrypted_with_the_key_where_there_is_a_volume(
+    settings: Settings,
+) -> None:
+    with_disk = settings.sagemaker.model_copy(update={"training_instance": "ml.p3.2xlarge"})
+    volume = workflow.definition(settings.model_copy(update={"sagemaker": with_disk}))
+    nvme = workflow.definition(settings)
+
+    def machine_of(machine: State) -> State:
+        config: State = machine["States"]["TrainOnSageMaker"]["Parameters"]["ResourceConfig"]
+        return config
+
+    assert machine_of(volume)["VolumeKmsKeyId"] == "${KeyArn}"
+    assert "VolumeKmsKeyId" not in machine_of(nvme)
+
+
+def test_training_job_writes_encrypted_output_and_resumes_from_checkpoints(
+    machine: State,
+) -> None:
+    job = machine["States"]["TrainOnSageMaker"]["Parameters"]
+    channels = {channel["ChannelName"] for channel in job["InputDataConfig"]}
+
+    assert channels == {"code", "train", "validation", "model"}
+    assert job["OutputDataConfig"]["KmsKeyId"] == "${KeyArn}"
+    assert job["EnableManagedSpotTraining"]
+    assert job["EnableNetworkIsolation"]
+    assert job["CheckpointConfig"] == {"S3Uri.$": "$.job.checkpoint_uri"}
+
+
+def test_every_substitution_is_filled_in_and_none_is_left_over(assembly: Assembly) -> None:
+    machine = assembly.one("AWS::StepFunctions::StateMachine")
+
+    wanted = workflow.placeholders(machine["DefinitionString"])
+    assert wanted == set(machine["DefinitionSubstitutions"])
+
+
+def test_the_deployed_definition_is_the_one_tested_here(assembly: Assembly, machine: State) -> None:
+    deployed = assembly.one("AWS::StepFunctions::StateMachine")
+
+    assert json.loads(deployed["DefinitionString"]) == machine
+    assert deployed["StateMachineName"] == "dropforge-pipeline"

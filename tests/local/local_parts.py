@@ -1,0 +1,71 @@
+"""What the tests of local/ share: free ports and a fake model server."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+AWS = Callable[[str], Any]
+
+
+def free_ports() -> int:
+    """The first of three consecutive free ports."""
+    for port in range(20000, 60000, 3):
+        probes = [socket.socket() for _ in range(3)]
+        try:
+            for offset, probe in enumerate(probes):
+                probe.bind(("127.0.0.1", port + offset))
+        except OSError:
+            continue
+        else:
+            return port
+        finally:
+            for probe in probes:
+                probe.close()
+    raise AssertionError("no three free ports")
+
+
+class FakeModelServer(ThreadingHTTPServer):
+    """Knows a base model and the adapters that were loaded; answers with the model's name."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), FakeModelHandler)
+        self.adapters: dict[str, str] = {}
+
+
+class FakeModelHandler(BaseHTTPRequestHandler):
+    server: FakeModelServer
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/load_lora_adapter":
+            if not (Path(request["lora_path"]) / "adapter_config.json").exists():
+                return self.reply(400, {"error": {"message": "no adapter there"}})
+            self.server.adapters[request["lora_name"]] = request["lora_path"]
+            return self.reply(200, {"status": "loaded"})
+        if self.path == "/v1/unload_lora_adapter":
+            self.server.adapters.pop(request["lora_name"], None)
+            return self.reply(200, {"status": "unloaded"})
+        if request["model"] not in {*self.server.adapters, "smollm2-135m-instruct"}:
+            return self.reply(404, {"error": {"message": "no such model"}})
+        if not request.get("messages"):
+            return self.reply(400, {"error": {"message": "messages are missing"}})
+        said = {"role": "assistant", "content": f"I am {request['model']}"}
+        return self.reply(200, {"model": request["model"], "choices": [{"message": said}]})
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        encoded = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass

@@ -1,0 +1,43 @@
+"""A training script without a model: follows SageMaker's contract, and its hyperparameters."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+hyperparameters = json.loads(os.environ["SM_HPS"])
+ml = Path(os.environ["SAGEMAKER_BASE_DIR"])
+checkpoint = Path(os.environ["SM_CHECKPOINT_DIR"]) / "checkpoint"
+mode = hyperparameters.get("mode", "train")
+
+if mode == "fail":
+    (ml / "output" / "failure").write_text("there are no rows")
+    sys.exit(3)
+
+if mode == "wait":
+
+    def interrupted(*_):
+        checkpoint.write_text("step 7")
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, interrupted)
+    print("waiting", flush=True)
+    time.sleep(60)
+
+assert json.loads((ml / "input/config/hyperparameters.json").read_text()) == hyperparameters
+rows = (Path(os.environ["SM_CHANNEL_TRAIN"]) / "train.jsonl").read_text().splitlines()
+for step in (1, 2):
+    print(f"step {step} train_loss={1 / step} rows={len(rows)}")
+model = Path(os.environ["SM_MODEL_DIR"])
+(model / "adapter_config.json").write_text("{}")
+(model / "seen.json").write_text(
+    json.dumps(
+        {
+            "code": sys.argv[0].endswith("/opt/ml/input/data/code/train.py"),
+            "resumed": checkpoint.read_text() if checkpoint.exists() else "",
+            "weights": (Path(os.environ["SM_CHANNEL_MODEL"]) / "deep/weights").stat().st_nlink,
+        }
+    )
+)
