@@ -104,7 +104,10 @@ def sniff(data: bytes) -> Format:
         return "json"
     if head[:1] == b"{":
         first_line = head.split(b"\n", 1)[0]
-        return "json" if not _is_json(first_line) and _is_json(data) else "jsonl"
+        only_line = b"\n" not in data.strip()
+        if only_line or not _is_json(first_line):
+            return "json" if _is_json(data) else "jsonl"
+        return "jsonl"
     return "csv"
 
 

@@ -13,6 +13,8 @@ from dropforge.errors import ProjectError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(max_length=20_000)]
+"""A length makes pydantic refuse lone surrogates too, which no JSON can carry."""
 
 
 class _Section(BaseModel):
@@ -22,11 +24,11 @@ class _Section(BaseModel):
 class Columns(_Section):
     """Names of a table's columns where they are not the usual ones."""
 
-    question: str | None = None
-    answer: str | None = None
-    customer: str | None = None
-    customer_name: str | None = None
-    id: str | None = None
+    question: Text | None = None
+    answer: Text | None = None
+    customer: Text | None = None
+    customer_name: Text | None = None
+    id: Text | None = None
 
 
 class Training(_Section):
@@ -52,12 +54,12 @@ class Training(_Section):
 class Judging(_Section):
     """Who judges, on how many test tickets, and how long answers may be."""
 
-    model: str = "gpt-4.1-mini"
+    model: Text = "gpt-4.1-mini"
     samples: Annotated[int, Field(ge=1, le=5000)] = 100
     batch: Annotated[int, Field(ge=1, le=100)] = 10
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     max_answer_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
-    rubric: str = (
+    rubric: Text = (
         "Prefer the answer that solves the customer's problem with the facts of the reference. "
         "Wrong facts are worse than missing ones. Length and style decide only between equals."
     )
@@ -78,10 +80,10 @@ class ProjectConfig(_Section):
     """One project. Unknown keys are refused, so that a typo is no silent default."""
 
     backend: Literal["openai", "sagemaker"]
-    model: Annotated[str, Field(min_length=1)]
-    system_prompt: str = "You are a helpful support agent. Answer briefly and correctly."
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+    system_prompt: Text = "You are a helpful support agent. Answer briefly and correctly."
     columns: Columns = Columns()
-    keep: tuple[str, ...] = ()
+    keep: tuple[Text, ...] = ()
     training: Training = Training()
     judge: Judging = Judging()
     gate: Gate = Gate()

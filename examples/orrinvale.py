@@ -23,8 +23,9 @@ SENSITIVE: Final[dict[str, Callable[[random.Random], str]]] = {
     "bearer": fictional.bearer,
     "jwt": fictional.jwt,
 }
-# Answers are drafted this often, and the one least like those already given is sent.
-DRAFTS: Final = 6
+# An answer is drafted anew, this often at most, until the ticket differs from those before it.
+DRAFTS: Final = 30
+LIKE: Final = 0.6
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ def drafts(
     """The ticket with answers to choose from: greeting, facts, note for the customer, farewell."""
     for _ in range(DRAFTS):
         agent, manners = rng.choice(tuple(agents.items()))
-        core = rng.choice(intent["answers"])
-        parts = (rng.choice(manners["greetings"]), core, note, rng.choice(manners["farewells"]))
+        parts = (
+            rng.choice(manners["greetings"]),
+            intent["answer"],
+            note,
+            rng.choice(manners["farewells"]),
+        )
         yield replace(ticket, agent=agent, answer=" ".join(filter(None, parts)))
 
 
@@ -102,7 +107,8 @@ def conversations(data: dict[str, Any], rng: random.Random) -> Iterator[Ticket]:
             def likeness(draft: Ticket, sent: list[Ticket] = sent) -> float:
                 return max((jaccard(shingles(draft), shingles(s)) for s in sent), default=0.0)
 
-            sent.append(min(drafts(asked, intent, note, data["agents"], rng), key=likeness))
+            choice = list(drafts(asked, intent, note, data["agents"], rng))
+            sent.append(next((d for d in choice if likeness(d) <= LIKE), choice[0]))
         yield from sent
 
 

@@ -1,4 +1,4 @@
-"""The HTTPS API: routes, authorizer, limits, firewall, and errors in OpenAI's shape."""
+"""The HTTPS API: routes, authorizer, limits, and errors in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
-from infra.config import ApiLimits, Settings
+from infra.config import Settings
 from infra.data_stack import DataStack
+from infra.firewall import firewall
 from infra.function import log_group
 from infra.permissions import acknowledge, typed
 
@@ -109,7 +109,7 @@ class ChatApi(Construct):
         self._routes()
         for kind, error in RESPONSES.items():
             self._error_response(kind, error)
-        self._firewall(settings.api)
+        firewall(self, settings.api.requests_per_ip, self.rest_api.deployment_stage)
         acknowledge(
             self.rest_api,
             "COG4",
@@ -231,51 +231,6 @@ class ChatApi(Construct):
             templates={"application/json": body},
         )
 
-    def _firewall(self, limits: ApiLimits) -> None:
-        """Per-address limits and AWS's list of known attacks. Bodies are chats, so no size rule."""
-        acl = wafv2.CfnWebACL(
-            self,
-            "Firewall",
-            name="dropforge",
-            scope="REGIONAL",
-            default_action=wafv2.CfnWebACL.DefaultActionProperty(allow={}),
-            visibility_config=_visibility("dropforge"),
-            rules=[
-                wafv2.CfnWebACL.RuleProperty(
-                    name="rate-per-address",
-                    priority=0,
-                    action=wafv2.CfnWebACL.RuleActionProperty(block={}),
-                    statement=wafv2.CfnWebACL.StatementProperty(
-                        rate_based_statement=wafv2.CfnWebACL.RateBasedStatementProperty(
-                            aggregate_key_type="IP",
-                            limit=limits.requests_per_ip,
-                            evaluation_window_sec=300,
-                        )
-                    ),
-                    visibility_config=_visibility("rate-per-address"),
-                ),
-                wafv2.CfnWebACL.RuleProperty(
-                    name="known-attacks",
-                    priority=1,
-                    override_action=wafv2.CfnWebACL.OverrideActionProperty(none={}),
-                    statement=wafv2.CfnWebACL.StatementProperty(
-                        managed_rule_group_statement=(
-                            wafv2.CfnWebACL.ManagedRuleGroupStatementProperty(
-                                vendor_name="AWS", name="AWSManagedRulesKnownBadInputsRuleSet"
-                            )
-                        )
-                    ),
-                    visibility_config=_visibility("known-attacks"),
-                ),
-            ],
-        )
-        wafv2.CfnWebACLAssociation(
-            self,
-            "FirewallAssociation",
-            resource_arn=self.rest_api.deployment_stage.stage_arn,
-            web_acl_arn=acl.attr_arn,
-        )
-
 
 def _schema(
     kind: str,
@@ -292,12 +247,6 @@ def _schema(
         min_items=min_items,
         properties=properties,
         required=required,
-    )
-
-
-def _visibility(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
-    return wafv2.CfnWebACL.VisibilityConfigProperty(
-        cloud_watch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=True
     )
 
 

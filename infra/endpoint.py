@@ -10,6 +10,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -30,10 +31,17 @@ class ModelEndpoint(Construct):
 
     def __init__(self, scope: Construct, name: str, sm: SageMaker, data: DataStack) -> None:
         super().__init__(scope, name)
-        component = sagemaker.CfnInferenceComponent
         model = self._model(sm, data)
         endpoint = self._endpoint(sm, data)
-        self.component = sagemaker.CfnInferenceComponent(
+        self.component = self._base_component(sm, model)
+        self.component.add_resource_dependency(endpoint)
+        self._scaling(sm)
+
+    def _base_component(
+        self, sm: SageMaker, model: sagemaker.CfnModel
+    ) -> sagemaker.CfnInferenceComponent:
+        component = sagemaker.CfnInferenceComponent
+        return component(
             self,
             "Base",
             endpoint_name=sm.endpoint_name,
@@ -47,17 +55,13 @@ class ModelEndpoint(Construct):
                         number_of_accelerator_devices_required=1,
                     )
                 ),
-                startup_parameters=(
-                    component.InferenceComponentStartupParametersProperty(
-                        container_startup_health_check_timeout_in_seconds=STARTUP_S,
-                        model_data_download_timeout_in_seconds=STARTUP_S,
-                    )
+                startup_parameters=component.InferenceComponentStartupParametersProperty(
+                    container_startup_health_check_timeout_in_seconds=STARTUP_S,
+                    model_data_download_timeout_in_seconds=STARTUP_S,
                 ),
             ),
             runtime_config=component.InferenceComponentRuntimeConfigProperty(copy_count=1),
         )
-        self.component.add_resource_dependency(endpoint)
-        self._scaling(sm)
 
     def _model(self, sm: SageMaker, data: DataStack) -> sagemaker.CfnModel:
         self._role = service_role(self, "Role", "sagemaker", "Dropforge: the model endpoint")
@@ -119,7 +123,7 @@ class ModelEndpoint(Construct):
         )
 
     def _scaling(self, sm: SageMaker) -> None:
-        """To zero copies when nobody asks; back to one at the first request that finds none."""
+        """As many copies as the load asks for, none when there is no load."""
         target = autoscaling.ScalableTarget(
             self,
             "Copies",
@@ -128,6 +132,7 @@ class ModelEndpoint(Construct):
             scalable_dimension="sagemaker:inference-component:DesiredCopyCount",
             min_capacity=0,
             max_capacity=sm.max_copies,
+            role=iam.Role.from_role_arn(self, "ScalingRole", _scaling_role_arn()),
         )
         target.node.add_dependency(self.component)
         autoscaling.CfnScalingPolicy(
@@ -138,6 +143,10 @@ class ModelEndpoint(Construct):
             scaling_target_id=target.scalable_target_id,
             target_tracking_scaling_policy_configuration=_tracking(),
         )
+        self._wake_up(sm, target)
+
+    def _wake_up(self, sm: SageMaker, target: autoscaling.ScalableTarget) -> None:
+        """An alarm on requests that found no copy starts the first one; it takes minutes."""
         wake = autoscaling.StepScalingAction(
             self,
             "WakeUp",
@@ -165,6 +174,14 @@ class ModelEndpoint(Construct):
             treat_missing_data=cloudwatch.TreatMissingData.MISSING,
         )
         asleep.add_alarm_action(actions.ApplicationScalingAction(wake))
+
+
+def _scaling_role_arn() -> str:
+    """The service-linked role with which AWS scales SageMaker endpoints; AWS makes it itself."""
+    service = "sagemaker.application-autoscaling.amazonaws.com"
+    name = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+    account = f"arn:{cdk.Aws.PARTITION}:iam::{cdk.Aws.ACCOUNT_ID}"
+    return f"{account}:role/aws-service-role/{service}/{name}"
 
 
 def _tracking() -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import aws_cdk as cdk
 from aws_cdk import aws_sqs as sqs
@@ -24,7 +25,16 @@ CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
 )
 MESSAGES = ("exports/*.error.txt", "projects/*.error.txt")
 
-Create = Callable[..., Function]
+
+@dataclass(frozen=True)
+class Spec:
+    """A function of the pipeline asset. `background`: it is invoked asynchronously."""
+
+    name: str
+    handler: str
+    grants: tuple[Grant, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    background: bool = False
 
 
 def pipeline_functions(
@@ -34,112 +44,131 @@ def pipeline_functions(
 
     `dead_letters` takes what those that are invoked asynchronously could not deal with.
     """
-    bucket, registry = data.bucket_arn, (lists(data.bucket_arn), table(data.table_arn))
-    openai = Grant(("secretsmanager:GetSecretValue",), (data.openai_secret_arn,))
-    judge_key = Grant(("secretsmanager:GetSecretValue",), (data.judge_secret_arn,))
-    provider = provider_environment(settings, data)
-    base = {"DROPFORGE_BASE_COMPONENT": settings.sagemaker.base_component}
-    training = {**provider, **base, "DROPFORGE_POLL_SECONDS": str(settings.poll_seconds)}
-
-    def function(
-        name: str,
-        handler: str,
-        *grants: Grant,
-        environment: dict[str, str] | None = None,
-        dead_letters: sqs.IQueue | None = None,
-    ) -> Function:
-        return Function(
+    specs = (
+        *_data_functions(settings, data),
+        *_training_functions(settings, data),
+        *_judging_functions(settings, data),
+        *_background_functions(data),
+    )
+    return {
+        spec.name: Function(
             scope,
-            name,
+            spec.name,
             data=data,
             settings=settings,
             asset=PIPELINE,
-            handler=f"lambdas.{handler}.handler",
-            grants=grants,
-            environment=environment,
-            dead_letters=dead_letters,
+            handler=f"lambdas.{spec.handler}.handler",
+            grants=(*_registry(data), *spec.grants),
+            environment=spec.environment,
+            dead_letters=dead_letters if spec.background else None,
         )
+        for spec in specs
+    }
 
-    functions = [
-        function(
+
+def _registry(data: DataStack) -> tuple[Grant, ...]:
+    """What every stage does: note its progress, and see whether an artifact is there already."""
+    return lists(data.bucket_arn), table(data.table_arn)
+
+
+def _data_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
+    bucket = data.bucket_arn
+    return (
+        Spec(
             "drop",
             "drop.handler",
-            *registry,
-            reads(bucket, EXPORTS, PROJECTS),
-            writes(bucket, *MESSAGES, SNAPSHOTS),
-            deletes(bucket, *MESSAGES),
-            environment=base,
+            (
+                reads(bucket, EXPORTS, PROJECTS),
+                writes(bucket, *MESSAGES, SNAPSHOTS),
+                deletes(bucket, *MESSAGES),
+            ),
+            _base_component(settings),
         ),
-        function(
+        Spec(
             "clean",
             "clean.handler",
-            *registry,
-            reads(bucket, EXPORTS, PROJECTS, CLEAN),
-            writes(bucket, CLEAN, REJECTED),
+            (reads(bucket, EXPORTS, PROJECTS, CLEAN), writes(bucket, CLEAN, REJECTED)),
         ),
-        function(
+        Spec(
             "validate",
             "validate.handler",
-            *registry,
-            reads(bucket, CLEAN, PROJECTS, VALIDATE),
-            writes(bucket, VALIDATE),
+            (reads(bucket, CLEAN, PROJECTS, VALIDATE), writes(bucket, VALIDATE)),
         ),
-        function(
+    )
+
+
+def _training_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
+    bucket = data.bucket_arn
+    provider = (reads_secret(data.openai_secret_arn), describes_training_jobs())
+    environment = {
+        **provider_environment(settings, data),
+        **_base_component(settings),
+        "DROPFORGE_POLL_SECONDS": str(settings.poll_seconds),
+    }
+    return (
+        Spec(
             "launch",
             "train.launch",
-            *registry,
-            reads(bucket, VALIDATE, PROJECTS, TRAIN),
-            writes(bucket, TRAIN),
-            openai,
-            describes_training_jobs(),
-            environment=training,
+            (reads(bucket, VALIDATE, PROJECTS, TRAIN), writes(bucket, TRAIN), *provider),
+            environment,
         ),
-        function(
+        Spec(
             "poll",
             "train.poll",
-            *registry,
-            reads(bucket, TRAIN, PROJECTS),
-            writes(bucket, TRAIN),
-            openai,
-            describes_training_jobs(),
-            serves_adapters(settings),
-            environment=training,
+            (
+                reads(bucket, TRAIN, PROJECTS),
+                writes(bucket, TRAIN),
+                *provider,
+                serves_adapters(settings),
+            ),
+            environment,
         ),
-        function("plan", "judge.plan", *registry, reads(bucket, VALIDATE, PROJECTS)),
-        function(
+    )
+
+
+def _judging_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
+    bucket = data.bucket_arn
+    return (
+        Spec("plan", "judge.plan", (reads(bucket, VALIDATE, PROJECTS),)),
+        Spec(
             "judge",
             "judge.batch",
-            *registry,
-            reads(bucket, VALIDATE, PROJECTS, JUDGE),
-            writes(bucket, JUDGE),
-            openai,
-            judge_key,
-            invokes_endpoint(settings),
-            environment={
-                **provider,
+            (
+                reads(bucket, VALIDATE, PROJECTS, JUDGE),
+                writes(bucket, JUDGE),
+                reads_secret(data.openai_secret_arn, data.judge_secret_arn),
+                invokes_endpoint(settings),
+            ),
+            {
+                **provider_environment(settings, data),
                 "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
                 "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
             },
         ),
-        function(
+        Spec(
             "verdict",
             "judge.verdict",
-            *registry,
-            reads(bucket, JUDGE, VALIDATE, TRAIN, PROJECTS),
-            writes(bucket, JUDGE),
+            (reads(bucket, JUDGE, VALIDATE, TRAIN, PROJECTS), writes(bucket, JUDGE)),
         ),
-        function("promote", "promote.handler", *registry, reads(bucket, JUDGE, PROJECTS)),
-        function(
-            "fail",
-            "fail.handler",
-            *registry,
-            writes(bucket, MESSAGES[0]),
-            uses_key(data.key_arn, "states"),
-            dead_letters=dead_letters,
-        ),
-        function("schedule", "schedule.handler", *registry, dead_letters=dead_letters),
-    ]
-    return {f.name: f for f in functions}
+        Spec("promote", "promote.handler", (reads(bucket, JUDGE, PROJECTS),)),
+    )
+
+
+def _background_functions(data: DataStack) -> tuple[Spec, ...]:
+    """Those that EventBridge calls; the pipeline stack lets them look at runs or start them."""
+    messages = (writes(data.bucket_arn, MESSAGES[0]), uses_key(data.key_arn, "states"))
+    return (
+        Spec("fail", "fail.handler", messages, background=True),
+        Spec("schedule", "schedule.handler", (), background=True),
+    )
+
+
+def _base_component(settings: Settings) -> dict[str, str]:
+    return {"DROPFORGE_BASE_COMPONENT": settings.sagemaker.base_component}
+
+
+def reads_secret(*arns: str) -> Grant:
+    return Grant(("secretsmanager:GetSecretValue",), arns)
 
 
 def provider_environment(settings: Settings, data: DataStack) -> dict[str, str]:

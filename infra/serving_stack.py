@@ -12,7 +12,7 @@ from infra.data_stack import DataStack
 from infra.endpoint import ModelEndpoint
 from infra.function import Function
 from infra.permissions import Grant
-from infra.pipeline_functions import invokes_endpoint, provider_environment
+from infra.pipeline_functions import invokes_endpoint, provider_environment, reads_secret
 
 
 class ServingStack(cdk.Stack):
@@ -41,7 +41,7 @@ class ServingStack(cdk.Stack):
                 Grant(
                     ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"), (data.table_arn,)
                 ),
-                Grant(("secretsmanager:GetSecretValue",), (data.openai_secret_arn,)),
+                reads_secret(data.openai_secret_arn),
                 invokes_endpoint(settings),
             ],
             environment={

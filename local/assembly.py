@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -17,7 +18,6 @@ from typing import Any, Final
 from local.settings import ACCOUNT, REGION
 
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-DEFLATE_LEVEL: Final = 1
 
 
 class AssemblyError(RuntimeError):
@@ -48,15 +48,25 @@ class Stack:
 
 
 def zipped(folder: Path) -> bytes:
-    """A folder as a zip archive: sorted, without times and owners, executable bits kept."""
+    """A folder as a zip archive: sorted, without times and owners, executable bits kept.
+
+    Not compressed: over loopback that costs more than it saves, here and in every Lambda worker.
+    """
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=DEFLATE_LEVEL) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EPOCH)
             entry.external_attr = (0o755 if file.stat().st_mode & 0o100 else 0o644) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes(), compresslevel=DEFLATE_LEVEL)
+            archive.writestr(entry, file.read_bytes())
     return packed.getvalue()
+
+
+def prune(assembly: Path, stacks: list[Stack]) -> None:
+    """Deletes the asset folders that earlier syntheses left in an assembly."""
+    used = {asset.source for stack in stacks for asset in stack.assets}
+    for folder in assembly.glob("asset.*"):
+        if folder.is_dir() and folder not in used:
+            shutil.rmtree(folder)
 
 
 def read(assembly: Path) -> list[Stack]:

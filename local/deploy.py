@@ -123,13 +123,16 @@ def deploy(settings: Settings, say: Callable[[str], None] = lambda _: None) -> D
         Name=BOOTSTRAP_PARAMETER, Value=BOOTSTRAP_VERSION, Type="String", Overwrite=True
     )
     became, kinds = {}, Counter[str]()
-    for stack in assembly.read(settings.assembly):
+    stacks = assembly.read(settings.assembly)
+    for stack in stacks:
         say(f"deploying {stack.name}")
         stripped = template.strip(stack.template)
         kinds += stripped.kinds
         for asset in stack.assets:
             upload(s3, asset)
         became[stack.name] = bring(formation, s3, stack.name, stripped.template)
+    assembly.prune(settings.assembly, stacks)
+    prune(s3, [asset for stack in stacks for asset in stack.assets])
     return Deployed(became, kinds, synthesised - started, time.monotonic() - synthesised)
 
 
@@ -140,6 +143,16 @@ def upload(s3: S3Client, asset: assembly.FileAsset) -> None:
         s3.head_object(Bucket=asset.bucket, Key=asset.key)
     except ClientError:
         s3.put_object(Bucket=asset.bucket, Key=asset.key, Body=asset.content())
+
+
+def prune(s3: S3Client, assets: list[assembly.FileAsset]) -> None:
+    """Deletes the assets that earlier deployments left in the buckets."""
+    used = {(asset.bucket, asset.key) for asset in assets}
+    for bucket in {asset.bucket for asset in assets}:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", []):
+                if (bucket, entry["Key"]) not in used:
+                    s3.delete_object(Bucket=bucket, Key=entry["Key"])
 
 
 def _ensure_bucket(s3: S3Client, name: str) -> None:

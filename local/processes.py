@@ -64,12 +64,18 @@ def pid_file(settings: Settings, name: str) -> Path:
     return settings.state / "run" / f"{name}.pid"
 
 
+def instance_of(process: psutil.Process) -> str | None:
+    """The folder of the instance that a process belongs to; None for anybody else's."""
+    try:
+        found: str | None = process.environ().get(MARKER)
+    except (psutil.Error, OSError):
+        return None
+    return found
+
+
 def is_ours(process: psutil.Process, settings: Settings) -> bool:
     """Whether a process carries this instance's marker."""
-    try:
-        return bool(process.environ().get(MARKER) == str(settings.state))
-    except (psutil.Error, OSError):
-        return False
+    return instance_of(process) == str(settings.state)
 
 
 def ours(settings: Settings) -> list[psutil.Process]:
@@ -112,7 +118,10 @@ def require_free(service: Service) -> None:
     who, stop = "a process of another user", "Stop it"
     if process is not None:
         who = f"pid {process.pid}: {command_line(process)}"
+        instance = instance_of(process)
         stop = f"Stop it (kill {process.pid})"
+        if instance is not None:
+            stop = f"Stop that instance (DROPFORGE_STATE={instance} make down)"
     raise SetupError(
         f"Port {service.port}, wanted for the {service.name}, is taken by {who}\n{stop}, or choose"
         f" three other ports: DROPFORGE_PORT={service.port + 1000} make up"

@@ -16,7 +16,7 @@ from typing import Final
 
 from local import deploy, processes, seed, template
 from local.processes import Service
-from local.settings import Settings, SetupError
+from local.settings import BASE_MODEL, Settings, SetupError
 
 SERVICES: Final = ("emulator", "model server", "SageMaker stand-in")
 Say = Callable[[str], None]
@@ -110,7 +110,7 @@ def up(settings: Settings, say: Say, tell: Say) -> None:
 
 def base_weights(settings: Settings) -> Path | None:
     """The folder of converted base weights that the model server made, once it has."""
-    found = sorted((settings.state / "serving").glob("**/model.safetensors"))
+    found = sorted((settings.state / "serving").glob(f"**/{BASE_MODEL}/model.safetensors"))
     return found[0].parent if found else None
 
 

@@ -14,7 +14,8 @@ writes  adapter          $SM_MODEL_DIR or /opt/ml/model: adapter, tokenizer, cha
         failure          $SM_OUTPUT_DIR/failure or /opt/ml/output/failure: why it failed, in one line
 
 The loss is taken on the last assistant message alone. Rows are batched by length and padded on the left, never
-packed: no row can attend to another one. Frozen layers below the first adapted one carry no gradient.
+packed: no row can attend to another one. Layers below the first adapted one never change, so each row goes
+through them once, not once an epoch.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 ROOT = Path("/opt/ml")
 INTERRUPTED = 128 + signal.SIGTERM
 IGNORED = -100
+FROZEN_BYTES = 1 << 30
 PROBE = [
     {"role": "system", "content": "You answer for support."},
     {"role": "user", "content": "Where is order 12-345?"},
@@ -199,6 +202,8 @@ class Row:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+    states: torch.Tensor | None = None
+    """What enters the first adapted layer, (tokens, width), where it is kept; see `keep_frozen_states`."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -301,7 +306,8 @@ def plan_batches(lengths: Sequence[int], size: int, epoch: int, seed: int) -> li
 def collate(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows padded on the left, so that all completions end together; labels cover the completions' columns only.
 
-    Shapes: input_ids, attention_mask, position_ids (rows, longest row); labels (rows, longest completion).
+    Shapes: input_ids, attention_mask, position_ids (rows, longest row); labels (rows, longest completion);
+    inputs_embeds (rows, longest row, width) in place of input_ids where the rows' frozen states are kept.
     """
     width = max(map(len, rows))
     tail = max(len(row.completion) for row in rows)
@@ -314,6 +320,10 @@ def collate(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, to
         labels[at, tail - len(row.completion) :] = torch.tensor(row.completion)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     batch = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
+    states = [row.states for row in rows if row.states is not None]
+    if len(states) == len(rows):
+        del batch["input_ids"]
+        batch["inputs_embeds"] = pad_sequence(states, batch_first=True, padding_side="left")
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -340,7 +350,11 @@ def load_model(weights: str, hp: Hyperparameters, device: torch.device, dtype: t
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(hp.seed)
-    base = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
+    attention = "sdpa" if device.type == "cuda" else "eager"  # short rows on a CPU: a fifth faster
+    base = AutoModelForCausalLM.from_pretrained(
+        weights, dtype=dtype, attn_implementation=attention
+    )
+    base.get_output_embeddings().register_forward_pre_hook(contiguous)
     depth = base.config.num_hidden_layers
     top = list(range(depth - min(hp.lora_layers or depth, depth), depth))
     config = LoraConfig(
@@ -360,6 +374,14 @@ def load_model(weights: str, hp: Hyperparameters, device: torch.device, dtype: t
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     return model
+
+
+def contiguous(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """Packs the slice of hidden states that logits are computed from.
+
+    On an unpacked slice, torch multiplies by a copy of the whole vocabulary matrix for every row of the batch.
+    """
+    return (inputs[0].contiguous(),)
 
 
 def completion_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
@@ -389,9 +411,72 @@ def evaluate(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad: int) -> 
         loss, _ = completion_loss(
             model, collate(ordered[start : start + size], pad, model.device)
         )
-        total += float(loss)
+        total += loss.item()
     model.train()
     return total / sum(len(row.completion) for row in rows)
+
+
+class FirstAdaptedLayerReached(Exception):
+    """Ends a forward pass early; carries what would have entered the layer."""
+
+    def __init__(self, states: torch.Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+class Passthrough(torch.nn.Module):
+    """Stands where a frozen layer stood."""
+
+    def forward(self, states: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        return states
+
+
+def keep_frozen_states(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad: int) -> list[Row]:
+    """Rows with what enters the first adapted layer, and the model without the layers below it.
+
+    With the top 10 of 30 layers adapted, an epoch takes two thirds of the time. Rows come back as they are where
+    that is of no use (all layers adapted), would take over `FROZEN_BYTES`, or changes the loss of the first batch by
+    more than rounding does (an architecture that treats embeddings in another way than Llama's).
+    """
+    layers = getattr(model.get_base_model().get_decoder(), "layers", [])
+    frozen = len(layers) - min(hp.lora_layers or len(layers), len(layers))
+    width = model.config.hidden_size * model.dtype.itemsize
+    if not frozen or not rows or sum(map(len, rows)) * width > FROZEN_BYTES:
+        return list(rows)
+    size = hp.micro_batch_size or hp.batch_size
+    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
+    kept = list(rows)
+    for start in range(0, len(order), size):
+        piece = order[start : start + size]
+        states = enter_layer(model, layers[frozen], collate([rows[at] for at in piece], pad, model.device))
+        for at, state in zip(piece, states, strict=True):
+            kept[at] = dataclasses.replace(rows[at], states=state[-len(rows[at]) :].clone())
+    below = [layers[at] for at in range(frozen)]
+    expected = evaluate(model, rows[:size], hp, pad)
+    for at in range(frozen):
+        layers[at] = Passthrough()
+    if not math.isclose(evaluate(model, kept[:size], hp, pad), expected, rel_tol=0.01):
+        for at in range(frozen):
+            layers[at] = below[at]
+        return list(rows)
+    return kept
+
+
+@torch.no_grad()
+def enter_layer(model: Any, layer: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The hidden states that enter `layer` for a batch: (rows, longest row, width)."""
+
+    def stop(_module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        raise FirstAdaptedLayerReached(inputs[0] if inputs else named["hidden_states"])
+
+    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        model(**{name: batch[name] for name in batch if name != "labels"}, use_cache=False)
+    except FirstAdaptedLayerReached as reached:
+        return reached.states
+    finally:
+        hook.remove()
+    raise AssertionError("the forward pass did not reach the layer")
 
 
 def learning_rate(step: int, steps: int, hp: Hyperparameters) -> float:
@@ -521,7 +606,7 @@ def train_step(
     for piece in micro_batches(rows, hp.micro_batch_size):
         loss, hits = completion_loss(model, collate(piece, pad, model.device))
         (loss / tokens).backward()
-        total, right = total + float(loss), right + hits
+        total, right = total + loss.item(), right + hits
     torch.nn.utils.clip_grad_norm_(adapter_parameters(model).values(), hp.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -574,6 +659,8 @@ def run(environ: Mapping[str, str], root: Path = ROOT) -> bool:
         adapter_parameters(model).values(), lr=hp.learning_rate, weight_decay=hp.weight_decay
     )
     key = fingerprint(hp, rows)
+    kept = keep_frozen_states(model, [*rows, *held_out], hp, pad)
+    rows, held_out = kept[: len(rows)], kept[len(rows) :]
     progress = load_checkpoint(checkpoint_dir, model, optimizer, key) or Progress()
     if progress.step:
         print(f"resuming after step {progress.step} of {steps}", flush=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
 
 from dropforge.artifacts import FineTuneJob
 from dropforge.errors import (
@@ -77,38 +78,31 @@ class OpenAIBackend:
                     suffix=job.spec.version,
                     metadata=metadata,
                     extra_body=validation,
-                )
+                ).id
         except RetryableError:
             found = self._find(metadata)
             if found is None:
                 raise
             return found
-        return created.id
+        return created
 
     def _find(self, metadata: dict[str, str]) -> str | None:
         """The job an earlier create made, if one did; asked with and checked by its metadata."""
         with _translated():
             page = self._client.fine_tuning.jobs.list(limit=_RECENT, metadata=metadata)
-        return next((job.id for job in page.data if job.metadata == metadata), None)
+            return next((job.id for job in page.data if job.metadata == metadata), None)
 
     def _upload(self, job: FineTuneJob, name: str, data: bytes) -> str:
         filename = f"dropforge-{job.spec.version}-{name}.jsonl"
         return self._client.files.create(file=(filename, data), purpose="fine-tune").id
 
     def poll(self, job: FineTuneJob) -> JobState:
-        try:
-            with _translated():
+        with _translated():
+            try:
                 found = self._client.fine_tuning.jobs.retrieve(_known(job))
-        except NotFoundError:
-            return Failed("the provider does not know the job")
-        if found.status == "succeeded":
-            if not found.fine_tuned_model:
-                return Failed("the job succeeded but names no model")
-            return Completed(found.fine_tuned_model)
-        if found.status in ("failed", "cancelled"):
-            reason = found.error.message if found.error and found.error.message else found.status
-            return Failed(reason)
-        return Pending(found.status)
+            except openai.NotFoundError:
+                return Failed("the provider does not know the job")
+            return _state(found)
 
     def events(self, job: FineTuneJob) -> list[TrainingEvent]:
         with _translated():
@@ -122,18 +116,36 @@ class OpenAIBackend:
                 self._client.fine_tuning.jobs.cancel(_known(job))
 
     def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
+        """See `ChatModel.complete`; an answer the provider held back is empty."""
         chat: Any = messages
         with _translated():
-            answer = self._client.chat.completions.create(
-                model=model, messages=chat, max_tokens=max_tokens, temperature=0
-            )
-        return (answer.choices[0].message.content or "") if answer.choices else ""
+            try:
+                answer = self._client.chat.completions.create(
+                    model=model, messages=chat, max_tokens=max_tokens, temperature=0
+                )
+            except openai.BadRequestError as error:
+                if error.code == "content_filter":
+                    return ""
+                raise
+            text = (answer.choices[0].message.content or "") if answer.choices else ""
+        return text.encode("utf-8", "replace").decode()
 
 
 def _known(job: FineTuneJob) -> str:
     if job.job_id is None:
         raise TrainingFailedError("The job was never created.", hint="Drop the file again.")
     return job.job_id
+
+
+def _state(found: FineTuningJob) -> JobState:
+    if found.status == "succeeded":
+        if not found.fine_tuned_model:
+            return Failed("the job succeeded but names no model")
+        return Completed(found.fine_tuned_model)
+    if found.status in ("failed", "cancelled"):
+        reason = found.error.message if found.error and found.error.message else found.status
+        return Failed(reason)
+    return Pending(found.status)
 
 
 def _event(data: object) -> TrainingEvent | None:
@@ -149,17 +161,24 @@ def _event(data: object) -> TrainingEvent | None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """The SDK's errors as ours; a provider's message is passed on, never a request's content."""
+def _translated(refused: type[BackendError] = BackendError) -> Iterator[None]:
+    """The SDK's errors as ours; a provider's message is passed on, never a request's content.
+
+    Args:
+        refused: raised where the provider will not do it, however often it is asked.
+    """
     try:
         yield
     except openai.APIStatusError as error:
-        raise _status_error(error) from error
+        raise _status_error(error, refused) from error
     except openai.APIConnectionError as error:
         raise RetryableError("The provider did not answer.") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        # The SDK passes on what is no JSON or has another shape, and it fails where it is used.
+        raise RetryableError("The provider's answer cannot be read.") from error
 
 
-def _status_error(error: openai.APIStatusError) -> BackendError:
+def _status_error(error: openai.APIStatusError, refused: type[BackendError]) -> BackendError:
     message = f"The provider answered {error.status_code}: {error.message}"
     if error.status_code == 403 and error.code == "training_not_available":
         return TrainingNotAvailableError(
@@ -170,4 +189,4 @@ def _status_error(error: openai.APIStatusError) -> BackendError:
         return RetryableError(message)
     if error.status_code in (401, 403):
         return BackendError(message, hint="Check the API key in Secrets Manager.")
-    return TrainingFailedError(message)
+    return refused(message)

@@ -142,14 +142,16 @@ class SageMakerBackend:
                 ContentType="application/json",
                 Body=json.dumps(body).encode(),
             )
-            text: str = json.loads(answer["Body"].read())["choices"][0]["message"]["content"]
+            text = json.loads(answer["Body"].read())["choices"][0]["message"]["content"] or ""
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             kind = RetryableError if code in _RETRYABLE else BackendError
             raise kind(f"The endpoint answered {code}.") from error
         except BotoCoreError as error:
             raise RetryableError("The endpoint did not answer.") from error
-        return text
+        except (ValueError, LookupError, TypeError) as error:
+            raise BackendError("The endpoint's answer is no chat completion.") from error
+        return str(text).encode("utf-8", "replace").decode()
 
 
 def _is_missing(error: ClientError) -> bool:

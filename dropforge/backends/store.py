@@ -74,10 +74,12 @@ class Store:
         )
 
     def upload(self, key: str, file: Path) -> str:
-        """Upload a file of any size, checksummed; returns the new object's version id."""
-        self._s3.upload_file(
-            str(file), self.bucket, key, ExtraArgs={"ChecksumAlgorithm": "CRC64NVME"}
-        )
+        """Upload a file of any size, checksummed as a whole; returns the new object's version id.
+
+        CRC-32, since botocore computes S3's CRC-64 only with the AWS CRT beside it.
+        """
+        checksum = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+        self._s3.upload_file(str(file), self.bucket, key, ExtraArgs=checksum)
         return self._s3.head_object(Bucket=self.bucket, Key=key)["VersionId"]
 
     def save(self, key: str, manifest: msgspec.Struct) -> None:

@@ -103,6 +103,8 @@ class _Cleaning:
         if isinstance(shaped, Rejected):
             return shaped
         turns, repairs = shaped
+        if any("\0" in turn.text for turn in conversation.turns):
+            repairs.append("NUL left out")
         redact = Redactor(conversation.names, self._keep)
         messages = tuple(Message(turn.role, redact(turn.text)) for turn in turns)
         repeated = self._repeated(messages, conversation.position)

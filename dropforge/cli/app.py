@@ -1,4 +1,4 @@
-"""The commands. Each reads the registry or the bucket, or calls the API, and prints what it found."""
+"""The commands: each reads the registry or the bucket, or calls the API, and prints the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console()
+# Keys, messages and answers may hold anything in brackets or between colons.
+console = Console(markup=False, emoji=False)
+unbroken = Console(markup=False, emoji=False, width=240)  # keys and hashes are copied whole
 here = Deployment()
 Project = Annotated[
     str | None, typer.Option("--project", "-p", help="Project; may be left out if there is one.")
@@ -73,7 +75,7 @@ def drop(
     else:
         name = here.project(project)
     found = _put_export(name, file)
-    console.print(f"dropped s3://{found.bucket}/{found.key}", highlight=False)
+    console.print(f"dropped s3://{found.bucket}/{found.key}", highlight=False, soft_wrap=True)
     if follow:
         _end(_watch(found.project, found.run_id), found.project)
 
@@ -134,17 +136,21 @@ def status(
     if follow:
         _end(_watch(runs[0][0], runs[0][1]["run_id"]), runs[0][0])
         return
-    table = Table("run", "project", "file", "started", "status", "stage", "what", box=None)
+    table = Table(box=None)
+    for column in ("run", "project", "file", "status", "stage"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what", overflow="fold", min_width=24)
+    table.add_column("started")
     for name, item in runs[:20]:
         said = item.get("error") or describe(item, item["stage"]) or ""
         table.add_row(
             str(item["run_id"])[:8],
             name,
             str(item["key"]).split("/", 2)[-1],
-            _when(item["started_at"]),
             item["status"],
             item["stage"],
             said,
+            _when(item["started_at"]),
         )
     console.print(table)
 
@@ -159,8 +165,11 @@ def models(project: Project = None) -> None:
     name = here.project(project)
     champion = here.registry.champion(name) or {}
     found = here.evaluations(name)
-    table = Table("version", "made", "backend", "base", "win rate", "facts", "verdict", box=None)
-    table.add_column("role")
+    table = Table(box=None)
+    for column in ("version", "win rate", "facts", "verdict", "role"):
+        table.add_column(column, no_wrap=True)
+    for column in ("backend", "made"):
+        table.add_column(column)
     listed = sorted(here.registry.items(name, "model#"), key=lambda m: m["created_at"])
     for model in reversed(listed):
         evaluation = found.get(model["version"], {})
@@ -169,13 +178,12 @@ def models(project: Project = None) -> None:
         roles = {champion.get("version"): "champion", champion.get("previous"): "previous"}
         table.add_row(
             model["version"],
-            _when(model["created_at"]),
-            model["backend"],
-            model["base_model"],
             f"{base['point']:.0%} [{base['low']:.0%}, {base['high']:.0%}]" if base else "",
             f"{facts:.0%}" if facts is not None else "",
             evaluation.get("verdict", ""),
             roles.get(model["version"], "rolled back" if model["status"] == "rolled back" else ""),
+            f"{model['base_model']} on {model['backend']}",
+            _when(model["created_at"]),
         )
     console.print(table if listed else f"{name} has no model yet.")
 
@@ -195,7 +203,9 @@ def chat(
     name = here.project(project)
     answer = ask(here.api_url, token, f"{name}/{model}", message)
     console.print(answer.text, highlight=False)
-    console.print(f"[dim]{answer.model} ({answer.arm}), {answer.seconds:.1f} s[/]")
+    console.print(
+        f"{answer.model} ({answer.arm}), {answer.seconds:.1f} s", style="dim", highlight=False
+    )
 
 
 @app.command()
@@ -259,7 +269,8 @@ def lineage(
     """Walk from an answer's model back to the dropped file, or from a file to its models."""
     try:
         forward = what.startswith("exports/")
-        console.print(lineage_of_file(here, what) if forward else lineage_of_model(here, what))
+        tree = lineage_of_file(here, what) if forward else lineage_of_model(here, what)
+        unbroken.print(tree, highlight=False)
     except DropforgeError as error:
         told(error)
 

@@ -11,18 +11,19 @@ import msgspec
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
+from rich.text import Text
 
 from dropforge.backends.registry import Item, Registry
 from dropforge.backends.store import Store
 from dropforge.errors import DropforgeError
 
 PARAMETER = "/dropforge/deployment"
-errors = Console(stderr=True)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong and end with status 1."""
-    errors.print(f"[bold red]error:[/] {message}", highlight=False)
+    errors.print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -61,7 +61,7 @@ def _print_changes(
             line = describe(run or {}, stage)
             if line and printed.get(stage) != line:
                 printed[stage] = line
-                console.print(f"{stage:<9} {line}", highlight=False)
+                console.print(f"{stage:<9} {line}", highlight=False, soft_wrap=True)
         if run is not None and run["status"] != RUNNING:
             return run
         time.sleep(interval)

@@ -52,9 +52,7 @@ def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec) -> FineTuneJob:
 
 
 def _claimed(edge: Edge, job: FineTuneJob) -> bool:
-    return edge.registry.claim_job(
-        edge.run.project, job.spec.hash, job.attempt, edge.run.run_id
-    )
+    return edge.registry.claim_job(edge.run.project, job.spec.hash, job.attempt, edge.run.run_id)
 
 
 def _starts_here(edge: Edge, provider: SageMakerBackend, job: FineTuneJob) -> bool:

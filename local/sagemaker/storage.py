@@ -12,10 +12,16 @@ import shutil
 import tarfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from boto3.s3.transfer import TransferConfig
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+
+
+WHOLE: Final = TransferConfig(multipart_threshold=1 << 40, use_threads=False)
+"""One request per object: the emulator reads the whole of it for every range."""
 
 
 class NoInputError(Exception):
@@ -77,7 +83,7 @@ class Storage:
         with self._lock:
             if not cached.exists():
                 partial = cached.with_suffix(".part")
-                self._s3.download_file(bucket, key, str(partial))
+                self._s3.download_file(bucket, key, str(partial), Config=WHOLE)
                 partial.chmod(0o444)
                 partial.replace(cached)
         target.parent.mkdir(parents=True, exist_ok=True)

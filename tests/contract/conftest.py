@@ -12,12 +12,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from contract_parts import ROLE, FakeSageMaker, Run, free_port, until
+from contract_parts import ROLE, FakeSageMaker, Run, client_for, free_port, until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-emulator" / "bin" / "python"
@@ -39,11 +39,10 @@ def sagemaker() -> Iterator[FakeSageMaker]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
-def emulator(sagemaker: FakeSageMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The emulator's URL."""
-    port, state = free_port(), tmp_path_factory.mktemp("emulator")
-    log = (state / "log").open("wb")
+@contextmanager
+def running_emulator(port: int, state: Path, sagemaker: FakeSageMaker) -> Iterator[str]:
+    """An emulator that keeps its state in a folder; its URL."""
+    log = (state / "log").open("ab")
     process = subprocess.Popen(
         [
             *(PYTHON, "-m", "local.emulator", "--port", str(port), "--state", str(state)),
@@ -61,22 +60,33 @@ def emulator(sagemaker: FakeSageMaker, tmp_path_factory: pytest.TempPathFactory)
         except urllib.error.URLError:
             return False
 
-    until(answers)
-    yield url
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(20)
-    log.close()
+    try:
+        until(answers)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def emulator(sagemaker: FakeSageMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The emulator's URL."""
+    with running_emulator(free_port(), tmp_path_factory.mktemp("emulator"), sagemaker) as url:
+        yield url
+
+
+@pytest.fixture
+def restarting(sagemaker: FakeSageMaker, tmp_path: Path) -> Callable[[], Any]:
+    """Starts an emulator, the same one each time, as a context manager that yields its URL."""
+    port = free_port()
+    return lambda: running_emulator(port, tmp_path, sagemaker)
 
 
 @pytest.fixture(scope="session")
 def aws(emulator: str) -> Callable[[str], Any]:
     """Makes boto3 clients for the emulator, whatever the environment says."""
-    session = boto3.session.Session("test", "test", region_name="us-east-1")
-
-    def client(service: str) -> Any:
-        return session.client(service, endpoint_url=emulator)  # type: ignore[call-overload]
-
-    return client
+    return lambda service: client_for(emulator, service)
 
 
 @pytest.fixture(scope="session")

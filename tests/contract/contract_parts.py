@@ -9,9 +9,17 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import boto3
+
 ROLE = "arn:aws:iam::000000000000:role/probe"
 
 Run = Callable[..., dict[str, Any]]
+
+
+def client_for(url: str, service: str) -> Any:
+    """A boto3 client for an emulator, whatever the environment says."""
+    session: Any = boto3.session.Session("test", "test", region_name="us-east-1")
+    return session.client(service, endpoint_url=url)
 
 
 def free_port() -> int:

@@ -79,7 +79,7 @@ class Instance:
         return self.dropforge("token", project).strip()
 
 
-def _three_free_ports() -> int:
+def three_free_ports() -> int:
     for first in range(21000, 32000, 7):
         taken = []
         for port in range(first, first + 3):
@@ -94,7 +94,7 @@ def _three_free_ports() -> int:
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     before = dict(os.environ)
     state = tmp_path_factory.mktemp("instance")
-    running = Instance(state, _three_free_ports())
+    running = Instance(state, three_free_ports())
     try:
         running.local("up")
         running.read_env(state / "env")

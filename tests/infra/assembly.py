@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
+
 STACKS = ("DropforgeData", "DropforgePipeline", "DropforgeServing", "DropforgeMonitoring")
 Properties = dict[str, Any]
 
@@ -58,6 +60,13 @@ class Assembly:
             for policy in role.get("Policies", []):
                 for statement in policy["PolicyDocument"]["Statement"]:
                     yield name, statement
+
+
+def unbundled() -> cdk.App:
+    """An application for a look at a template: no assets are built, nothing is validated."""
+    return cdk.App(
+        context={"aws:cdk:bundling-stacks": []}, builtin_cloud_formation_validation=False
+    )
 
 
 def listed(value: Any) -> list[Any]:

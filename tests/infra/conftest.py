@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import aws_cdk as cdk
 import pytest
 
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
@@ -19,9 +21,13 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
+def app(tmp_path_factory: pytest.TempPathFactory) -> cdk.App:
     folder = tmp_path_factory.mktemp("assembly")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("CDK_CONTEXT_JSON", raising=False)
-        build(str(folder)).synth()
-    return Assembly(folder)
+        return build(str(folder))
+
+
+@pytest.fixture(scope="session")
+def assembly(app: cdk.App) -> Assembly:
+    return Assembly(Path(app.synth().directory))

@@ -27,7 +27,7 @@ def test_nested_values_are_merged_by_table_and_by_dotted_name() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        settings_from({}).python = "3.14"  # type: ignore[misc]
+        settings_from({}).python = "3.14"
 
 
 @pytest.mark.parametrize(

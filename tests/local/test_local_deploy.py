@@ -116,17 +116,18 @@ def test_function_code_is_uploaded_and_replaced(
         deployment(stack(key), sources)
         payload = aws("lambda").invoke(FunctionName="answers")["Payload"].read()
         assert json.loads(payload) == answer
+        listed = aws("s3").list_objects_v2(Bucket="cdk-hnb659fds-assets-000000000000-us-east-1")
+        assert [entry["Key"] for entry in listed["Contents"]] == [key]
 
 
 def test_failed_stack_tells_the_resource_and_its_reason_then_can_be_deployed(
     deployment: Callable[..., dict[str, str]],
 ) -> None:
-    properties = {
-        "Runtime": "python3.13", "Handler": "main.handler", "Role": "arn:aws:iam::0:role/r",
-        "Code": {"S3Bucket": "nobodys-bucket", "S3Key": "nothing.zip"},
-    }  # fmt: skip
-    broken = {"Resources": {"Odd": {"Type": "AWS::Lambda::Function", "Properties": properties}}}
-    with pytest.raises(deploy.DeployError, match=r"Mended ended as [\s\S]*Odd \(AWS::Lambda"):
+    odd = {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": -5}}
+    broken = {"Resources": {"Odd": odd}}
+    with pytest.raises(
+        deploy.DeployError, match=r"Mended ended as \w+:\s+Odd \(AWS::SQS::Queue\): Invalid value"
+    ):
         deployment({"Mended": (broken, [])})
     mended = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     assert deployment({"Mended": (mended, [])}) == {"Mended": "created"}

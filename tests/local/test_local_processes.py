@@ -49,6 +49,16 @@ def test_occupied_port_names_the_process_and_the_way_out(own: Settings) -> None:
     assert f"DROPFORGE_PORT={own.port + 1000}" in message
 
 
+def test_port_occupied_by_another_instance_says_how_to_stop_that(
+    own: Settings, tmp_path: Path
+) -> None:
+    other = Settings(own.port, tmp_path / "other")
+    up.start(other, [service(other)], lambda _: None, lambda _: None)
+    with pytest.raises(SetupError, match=f"DROPFORGE_STATE={other.state} make down"):
+        up.start(own, [service(own)], lambda _: None, lambda _: None)
+    up.down(other)
+
+
 def test_stop_ends_the_service_and_what_it_started(own: Settings) -> None:
     up.start(own, [service(own)], lambda _: None, lambda _: None)
     assert len(processes.ours(own)) == 2

@@ -48,9 +48,8 @@ def test_every_answer_states_all_facts_of_its_subject() -> None:
     missing = [
         (intent["tag"], fact)
         for intent in intents
-        for answer in intent["answers"]
         for fact in intent["facts"]
-        if fact not in answer
+        if fact not in intent["answer"]
     ]
     assert not missing
 

@@ -1,0 +1,292 @@
+"""Token generation: one thread, one base model, many adapters, requests batched as they come and go.
+
+Requests for the same adapter share a batch that new ones join between two tokens and finished ones leave. Batches
+of different adapters take turns, a few tokens each, so that none waits for another to end.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MAX_BATCH = 16
+TURN = 8
+"""Tokens that a batch generates before another adapter's batch gets its turn."""
+MAX_ADAPTERS = 16
+"""Adapters held in memory; the one longest unused makes room."""
+
+
+@dataclass
+class Generation:
+    """One request, as the engine sees it.
+
+    `on_token` is called from the engine's thread with each token id, then once with None when the request is over:
+    at an end token, which is not passed on, or after `max_tokens`. `on_error` is called instead if it fails.
+    """
+
+    adapter: Path | None
+    prompt: Sequence[int]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    on_token: Callable[[int | None], None]
+    on_error: Callable[[Exception], None]
+    cancelled: bool = False
+    produced: int = 0
+    random: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = torch.Generator().manual_seed(self.seed)
+
+
+@dataclass
+class Batch:
+    """Requests of one adapter that are generated together.
+
+    `mask` is (rows, cached tokens), 0 where a shorter row is padded on the left; `lengths` counts each row's real
+    tokens; `logits` (rows, vocabulary) are what the next token is drawn from.
+    """
+
+    rows: list[Generation]
+    cache: Any
+    mask: torch.Tensor
+    lengths: torch.Tensor
+    logits: torch.Tensor
+
+    def join(self, other: Batch) -> None:
+        """Take over the rows of another batch."""
+        width = max(self.mask.shape[1], other.mask.shape[1])
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            mine.keys = torch.cat([_widen(mine.keys, width), _widen(theirs.keys, width)])
+            mine.values = torch.cat([_widen(mine.values, width), _widen(theirs.values, width)])
+        masks = [self.mask, other.mask]
+        padded = [torch.nn.functional.pad(mask, (width - mask.shape[1], 0)) for mask in masks]
+        self.mask = torch.cat(padded)
+        self.lengths = torch.cat([self.lengths, other.lengths])
+        self.logits = torch.cat([self.logits, other.logits])
+        self.rows += other.rows
+
+    def keep(self, rows: list[int]) -> None:
+        """Drop all rows but these, and the padding that only the dropped ones needed."""
+        index = torch.tensor(rows)
+        self.rows = [self.rows[at] for at in rows]
+        self.lengths, self.logits = self.lengths[index], self.logits[index]
+        start = self.mask.shape[1] - int(self.lengths.max())
+        self.mask = self.mask[index, start:]
+        for layer in self.cache.layers:
+            layer.keys = layer.keys[index, :, start:]
+            layer.values = layer.values[index, :, start:]
+
+
+def _widen(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Keys or values (rows, heads, tokens, size) padded on the left to `width` tokens."""
+    return torch.nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
+
+
+class Engine:
+    """Owns the language model; every call on it happens in its own thread."""
+
+    def __init__(self, weights: Callable[[], Path], threads: int) -> None:
+        self._weights = weights
+        self._threads = threads
+        self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._batches: OrderedDict[Path | None, Batch] = OrderedDict()
+        self._waiting: list[Generation] = []
+        self._adapters: OrderedDict[Path, str] = OrderedDict()
+        self._active: Path | None = None
+        self._loaded = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.ready = threading.Event()
+        self.failure: Exception | None = None
+        self.weights_dir: Path
+        self.tokenizer: Any
+        self.context: int
+
+    def start(self) -> None:
+        """Load the model in the background; `ready` is set when requests can be answered, or never will be."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; requests under way are dropped."""
+        self._inbox.put(None)
+        self._thread.join(timeout=10)
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a request; its callbacks tell what becomes of it."""
+        self._inbox.put(generation)
+
+    def _run(self) -> None:
+        try:
+            self._load()
+        except Exception as error:
+            self.failure = error
+            self.ready.set()
+            return
+        self.ready.set()
+        with torch.inference_mode():
+            while self._admit():
+                self._take_turns()
+
+    def _load(self) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        torch.set_num_threads(self._threads)
+        self.weights_dir = self._weights()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.weights_dir)
+        self._base = AutoModelForCausalLM.from_pretrained(self.weights_dir, dtype=torch.bfloat16)
+        self._model: Any = self._base.eval()
+        self._ends = {self.tokenizer.eos_token_id}
+        self.context = self._base.config.max_position_embeddings
+
+    def _admit(self) -> bool:
+        """Take new requests into batches; waits for one if there is nothing to do. False when told to stop."""
+        while not self._inbox.empty() or not (self._batches or self._waiting):
+            generation = self._inbox.get()
+            if generation is None:
+                return False
+            self._waiting.append(generation)
+        waiting, self._waiting = self._waiting, []
+        fresh: dict[Path | None, list[Generation]] = {}
+        for generation in waiting:
+            running = self._batches.get(generation.adapter)
+            mates = fresh.setdefault(generation.adapter, [])
+            if (len(running.rows) if running else 0) + len(mates) < MAX_BATCH:
+                mates.append(generation)
+            else:
+                self._waiting.append(generation)
+        for adapter, rows in fresh.items():
+            if rows:
+                self._begin(adapter, rows)
+        return True
+
+    def _begin(self, adapter: Path | None, rows: list[Generation]) -> None:
+        try:
+            self._activate(adapter)
+            batch = self._prefill(rows)
+        except Exception as error:
+            for row in rows:
+                row.on_error(error)
+            return
+        if adapter in self._batches:
+            self._batches[adapter].join(batch)
+        else:
+            self._batches[adapter] = batch
+
+    def _take_turns(self) -> None:
+        for adapter in list(self._batches):
+            batch = self._batches[adapter]
+            try:
+                self._activate(adapter)
+                for _ in range(TURN if len(self._batches) > 1 else 1):
+                    if not self._step(batch):
+                        del self._batches[adapter]
+                        break
+            except Exception as error:
+                del self._batches[adapter]
+                for row in batch.rows:
+                    row.on_error(error)
+
+    def _activate(self, adapter: Path | None) -> None:
+        """Make the next forward passes go through an adapter, or through none."""
+        if adapter is not None and adapter not in self._adapters:
+            self._load_adapter(adapter)
+        elif adapter == self._active:
+            return
+        if adapter is None:
+            self._model.base_model.disable_adapter_layers()
+        else:
+            self._adapters.move_to_end(adapter)
+            self._model.base_model.enable_adapter_layers()
+            self._model.set_adapter(self._adapters[adapter], inference_mode=True)
+        self._active = adapter
+
+    def _load_adapter(self, adapter: Path) -> None:
+        from peft import PeftModel
+
+        idle = [path for path in self._adapters if path not in self._batches]
+        if len(self._adapters) >= MAX_ADAPTERS and idle:
+            self._model.delete_adapter(self._adapters.pop(idle[0]))
+        self._loaded += 1
+        name = f"adapter{self._loaded}"
+        with torch.inference_mode(False):
+            if self._model is self._base:
+                self._model = PeftModel.from_pretrained(self._base, adapter, adapter_name=name)
+            else:
+                self._model.load_adapter(adapter, adapter_name=name)
+        self._adapters[adapter] = name
+
+    def _prefill(self, rows: list[Generation]) -> Batch:
+        from transformers import DynamicCache
+
+        width = max(len(row.prompt) for row in rows)
+        ids = torch.zeros((len(rows), width), dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for at, row in enumerate(rows):
+            ids[at, width - len(row.prompt) :] = torch.tensor(row.prompt)
+            mask[at, width - len(row.prompt) :] = 1
+        cache = DynamicCache(config=self._base.config)
+        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        return Batch(list(rows), cache, mask, mask.sum(1), logits)
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _step(self, batch: Batch) -> bool:
+        """Draw one token for every row and run it; False when no row is left."""
+        chosen = [draw(row, batch.logits[at]) for at, row in enumerate(batch.rows)]
+        going = []
+        for at, (row, token) in enumerate(zip(batch.rows, chosen, strict=True)):
+            if self._emit(row, token):
+                going.append(at)
+        if not going:
+            return False
+        if len(going) < len(batch.rows):
+            batch.keep(going)
+        ids = torch.tensor([[chosen[at]] for at in going])
+        batch.mask = torch.cat([batch.mask, torch.ones((len(going), 1), dtype=torch.long)], dim=1)
+        batch.logits = self._forward(ids, batch.mask, batch.lengths[:, None], batch.cache)
+        batch.lengths = batch.lengths + 1
+        return True
+
+    def _emit(self, row: Generation, token: int) -> bool:
+        """Hand a token on; whether the row goes on after it."""
+        if row.cancelled or token in self._ends:
+            row.on_token(None)
+            return False
+        row.produced += 1
+        row.on_token(token)
+        if row.produced >= row.max_tokens:
+            row.on_token(None)
+            return False
+        return True
+
+
+def draw(row: Generation, logits: torch.Tensor) -> int:
+    """The next token of a row: the likeliest at temperature 0, else one drawn by the row's own seed."""
+    if row.temperature == 0:
+        return int(logits.argmax())
+    chances = torch.softmax(logits / row.temperature, dim=-1)
+    if row.top_p < 1:
+        ordered, index = chances.sort(descending=True)
+        ordered[ordered.cumsum(0) - ordered > row.top_p] = 0
+        return int(index[torch.multinomial(ordered, 1, generator=row.random)])
+    return int(torch.multinomial(chances, 1, generator=row.random))

@@ -1,0 +1,167 @@
+"""`make bench`: measures this checkout on this machine and writes docs/benchmarks.md.
+
+Every figure comes from the run that writes it. The demo runs as a newcomer runs it, on an instance
+of its own with an empty state folder, after `make setup`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dropforge.artifacts import Verdict, evaluation_key
+from dropforge.backends.registry import Registry
+from dropforge.backends.store import Store
+from dropforge.clean import clean
+from dropforge.export import read
+from tests.e2e.conftest import Instance, three_free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/benchmarks.md"
+TICKETS = ROOT / "examples/tickets.csv"
+
+
+class Figure(NamedTuple):
+    """One measured line: what was asked for, and whether it was reached."""
+
+    name: str
+    measured: str
+    asked: str
+    reached: bool | None
+
+
+def main() -> int:
+    """Measure, write, and tell; 0 also where a figure falls short, because the page says so."""
+    figures = [*demo_figures(), *clean_figures(), *test_figures()]
+    PAGE.write_text(render(figures))
+    print(PAGE.read_text())
+    return 0
+
+
+def demo_figures() -> Iterator[Figure]:
+    """The demo from a warm install: times, and what the model learned."""
+    with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as folder:
+        instance = Instance(Path(folder) / "state", three_free_ports())
+        began = time.monotonic()
+        try:
+            printed = _run("local", "demo", str(TICKETS), environment=instance.environment)
+            total = time.monotonic() - began
+            print(printed)
+            instance.read_env(Path(folder) / "state" / "env")
+            yield from _times(printed, total)
+            yield from _quality(instance)
+        finally:
+            instance.local("down", check=False)
+
+
+def _run(module: str, *arguments: str, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _times(printed: str, total: float) -> Iterator[Figure]:
+    synth, deploy = (float(x) for x in _found(r"synth ([\d.]+) s, deploy ([\d.]+) s", printed))
+    [to_verdict] = (float(x) for x in _found(r"from the drop to the verdict (\d+) s", printed))
+    yield Figure("`make demo`, warm install", f"{total:.0f} s", "under 300 s", total < 300)
+    yield Figure("drop → promoted", f"{to_verdict:.0f} s", "under 180 s", to_verdict < 180)
+    yield Figure(
+        "synth + deploy", f"{synth:.1f} + {deploy:.1f} s", "under 15 s", synth + deploy < 15
+    )
+
+
+def _found(pattern: str, text: str) -> tuple[str, ...]:
+    match = re.search(pattern, text)
+    if match is None:
+        raise SystemExit(f"the demo did not print {pattern!r}:\n{text}")
+    return match.groups()
+
+
+def _quality(instance: Instance) -> Iterator[Figure]:
+    registry: Registry = instance.registry
+    store: Store = instance.store
+    [run] = [r for r in registry.items("orrinvale", "run#") if "verdict" in r]
+    found = store.load(evaluation_key("orrinvale", run["verdict"]["hash"]), Verdict).evaluation
+    base, tuned = found.fact_recall["base"], found.fact_recall["challenger"]
+    rate = found.comparisons["base"].win_rate
+    yield Figure(
+        f"facts right on {found.samples_with_facts} held-out tickets, base → tuned",
+        f"{base:.0%} → {tuned:.0%}",
+        "at least 3×",
+        tuned >= 3 * base,
+    )
+    yield Figure(
+        f"win rate against the base on {found.samples} held-out tickets",
+        f"{rate.point:.0%} [{rate.low:.0%}, {rate.high:.0%}]",
+        "lower bound above 50 %",
+        rate.low > 0.5,
+    )
+    yield Figure("verdict", run["verdict"]["verdict"], "promote", run["promoted"])
+
+
+def clean_figures() -> Iterator[Figure]:
+    """Cleaning the example over and over, for two CPU-seconds: what later work starts from."""
+    data = TICKETS.read_bytes()
+    rows, began = 0, time.process_time()
+    while time.process_time() - began < 2:
+        rows += clean(read(data)).read
+    rate = rows / (time.process_time() - began)
+    yield Figure("read + clean + redact + deduplicate", f"{rate:,.0f} rows/CPU-s", "–", None)
+
+
+def test_figures() -> Iterator[Figure]:
+    """The whole test suite, the end-to-end tests in it."""
+    began = time.monotonic()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DROPFORGE_"))}
+    printed = _run("pytest", "-q", environment=environment)
+    seconds = time.monotonic() - began
+    last = printed.strip().splitlines()[-1]
+    yield Figure(
+        f"`make test` ({last.split(' in ')[0]})", f"{seconds:.0f} s", "under 600 s", seconds < 600
+    )
+
+
+def render(figures: list[Figure]) -> str:
+    """The page."""
+    marks = {True: "yes", False: "**no**", None: ""}
+    rows = "\n".join(
+        f"| {f.name} | {f.measured} | {f.asked} | {marks[f.reached]} |" for f in figures
+    )
+    return (
+        "# Benchmarks\n\n"
+        "Written by `make bench`; every figure was measured by the run that wrote this page.\n\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}.\n\n"
+        "| figure | measured | asked for | reached |\n|---|---|---|---|\n"
+        f"{rows}\n"
+    )
+
+
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    names = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}"
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

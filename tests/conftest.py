@@ -1,0 +1,58 @@
+"""What holds for every test: no host but this one, no AWS account, nothing from the shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.support.provider import Provider
+    from tests.support.world import World
+
+_OURS = ("AWS_", "DROPFORGE_", "OPENAI_", "POWERTOOLS_")
+_INSTEAD = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "POWERTOOLS_METRICS_NAMESPACE": "Dropforge",
+    "POWERTOOLS_SERVICE_NAME": "test",
+}
+
+settings.register_profile("dropforge", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("dropforge")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest-socket reads its options; a command line that names hosts goes first."""
+    config.option.allow_hosts = config.option.allow_hosts or "127.0.0.1,::1,localhost"
+    config.option.allow_unix_socket = True
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        del os.environ[name]
+    os.environ.update(_INSTEAD)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider on a port of this machine."""
+    from tests.support.provider import running_provider
+
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
+    """The pipeline with a project `shop` whose models live at `provider`."""
+    from tests.support.world import running_world
+
+    with running_world(monkeypatch, provider) as world:
+        world.put_project()
+        yield world

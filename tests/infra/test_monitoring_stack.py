@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aws_cdk import assertions
+
+from infra.config import settings_from
+from infra.data_stack import DataStack
+from infra.monitoring_stack import MonitoringStack
+from infra.pipeline_stack import PipelineStack
+from infra.serving_stack import ServingStack
+from tests.infra.assembly import Assembly, text, unbundled
+
+STACK = "DropforgeMonitoring"
+METRICS = (
+    "RunsStarted",
+    "RunsSucceeded",
+    "RunsFailed",
+    "RowsKept",
+    "RowsRejected",
+    "WinRate",
+    "FactRecall",
+    "Promotions",
+    "ChatRequests",
+    "ChatErrors",
+    "ChatLatency",
+)
+
+
+def alarms(assembly: Assembly) -> dict[str, dict[str, Any]]:
+    found = assembly.properties("AWS::CloudWatch::Alarm", STACK).values()
+    return {alarm["AlarmName"].removeprefix("dropforge-"): alarm for alarm in found}
+
+
+def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
+    assert set(alarms(assembly)) == {
+        "RunsFailed",
+        "RunsTimedOut",
+        "RunsAborted",
+        "DropDeadLetters",
+        "EventDeadLetters",
+        "WinRateLow",
+        "ApiSlow",
+        "ApiServerErrors",
+        "ApiClientErrors",
+        "ChatThrottled",
+    }
+
+
+def test_every_alarm_tells_the_topic_and_says_what_it_means(assembly: Assembly) -> None:
+    for name, alarm in alarms(assembly).items():
+        assert text(alarm["AlarmActions"][0]).startswith("<Alarms"), name
+        assert text(alarm["OKActions"][0]).startswith("<Alarms"), name
+        assert len(alarm["AlarmDescription"]) > 40, name
+        assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+def test_one_waiting_message_is_enough_for_an_alarm(assembly: Assembly) -> None:
+    for name in ("DropDeadLetters", "EventDeadLetters"):
+        alarm = alarms(assembly)[name]
+        assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        assert alarm["Threshold"] == 1
+        assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+
+
+def test_slow_answers_are_those_above_two_seconds(assembly: Assembly) -> None:
+    alarm = alarms(assembly)["ApiSlow"]
+
+    assert alarm["MetricName"] == "Latency"
+    assert alarm["ExtendedStatistic"] == "p95"
+    assert alarm["Threshold"] == 2000
+    assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == {
+        "ApiName": "dropforge",
+        "Stage": "prod",
+    }
+
+
+def test_topic_takes_alarms_of_this_account_only(assembly: Assembly) -> None:
+    policy = assembly.one("AWS::SNS::TopicPolicy")
+    allowed = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+
+    assert len(allowed) == 1
+    assert allowed[0]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed[0]["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    }
+
+
+def test_dashboard_shows_every_metric_and_the_target_line(assembly: Assembly) -> None:
+    dashboard = assembly.one("AWS::CloudWatch::Dashboard")
+    body = text(dashboard["DashboardBody"])
+
+    assert dashboard["DashboardName"] == "dropforge"
+    for metric in METRICS:
+        assert metric in body, metric
+    assert "target: 2 s" in body
+    assert '"p50"' in body
+    assert '"p95"' in body
+
+
+def test_deployment_facts_stand_in_one_parameter(assembly: Assembly) -> None:
+    parameter = assembly.one("AWS::SSM::Parameter")
+    facts = json.loads(text(parameter["Value"]))
+
+    assert parameter["Name"] == "/dropforge/deployment"
+    assert set(facts) == {"bucket", "table", "state_machine_arn", "api_url", "dashboard"}
+    assert facts["api_url"].startswith("https://")
+    assert facts["api_url"].endswith("/prod")
+    assert facts["dashboard"] == "dropforge"
+
+
+def test_alarms_reach_a_mailbox_where_one_is_given() -> None:
+    app = unbundled()
+    settings = settings_from({"alarm_email": "ops@example.com"})
+    data = DataStack(app, "Data", settings)
+    monitoring = MonitoringStack(
+        app,
+        "Monitoring",
+        settings,
+        data,
+        PipelineStack(app, "Pipeline", settings, data),
+        ServingStack(app, "Serving", settings, data),
+    )
+
+    template = assertions.Template.from_stack(monitoring)
+
+    template.has_resource_properties(
+        "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.com"}
+    )

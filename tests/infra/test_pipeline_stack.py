@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+
+from infra.config import Settings
+from tests.infra.assembly import Assembly, listed, text
+
+COMMON = {
+    "DROPFORGE_BUCKET",
+    "DROPFORGE_TABLE",
+    "LOG_LEVEL",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_SERVICE_NAME",
+}
+PROVIDER = {
+    "DROPFORGE_ENDPOINT_NAME",
+    "DROPFORGE_OPENAI_BASE_URL",
+    "DROPFORGE_OPENAI_SECRET_ARN",
+}
+TRAINING = {*PROVIDER, "DROPFORGE_BASE_COMPONENT", "DROPFORGE_POLL_SECONDS"}
+ENVIRONMENT = {
+    "drop": {"DROPFORGE_STATE_MACHINE_ARN", "DROPFORGE_BASE_COMPONENT"},
+    "clean": set(),
+    "validate": set(),
+    "launch": TRAINING,
+    "poll": TRAINING,
+    "plan": set(),
+    "judge": {*PROVIDER, "DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"},
+    "verdict": set(),
+    "promote": set(),
+    "fail": set(),
+    "schedule": {"DROPFORGE_STATE_MACHINE_ARN"},
+    "authorize": set(),
+    "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
+}
+
+
+def test_functions_have_the_environment_their_settings_are_read_from(assembly: Assembly) -> None:
+    found = {
+        name: set(function["Environment"]["Variables"]) - COMMON
+        for name, function in assembly.functions().items()
+    }
+
+    assert found == ENVIRONMENT
+    for name, function in assembly.functions().items():
+        variables = function["Environment"]["Variables"]
+        assert variables.keys() >= COMMON
+        assert variables["POWERTOOLS_SERVICE_NAME"] == name
+        assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Dropforge"
+
+
+def test_functions_are_traced_logged_and_sized_by_the_settings(
+    assembly: Assembly, settings: Settings
+) -> None:
+    for name, function in assembly.functions().items():
+        size = settings.functions.of(name)
+        assert function["Runtime"] == "python3.13"
+        assert function["TracingConfig"] == {"Mode": "Active"}
+        assert function["LoggingConfig"]["LogFormat"] == "JSON"
+        assert function["LoggingConfig"]["LogGroup"]
+        assert (function["MemorySize"], function["Timeout"]) == (size.memory_mb, size.timeout_s)
+
+
+def test_functions_of_one_asset_share_their_code(assembly: Assembly) -> None:
+    codes = {n: json.dumps(f["Code"]) for n, f in assembly.functions().items()}
+    chat = {codes.pop("chat"), codes.pop("authorize")}
+
+    assert len(chat) == 1
+    assert len(set(codes.values())) == 1
+    assert chat.isdisjoint(codes.values())
+
+
+def test_drops_travel_from_the_bucket_by_way_of_a_queue_to_the_function(
+    assembly: Assembly,
+) -> None:
+    rule = assembly.one("AWS::Events::Rule", "Dropped")
+    mapping = assembly.one("AWS::Lambda::EventSourceMapping")
+    detail = rule["EventPattern"]["detail"]
+
+    assert rule["EventPattern"]["source"] == ["aws.s3"]
+    assert rule["EventPattern"]["detail-type"] == ["Object Created"]
+    assert "Bucket" in text(detail["bucket"]["name"][0])
+    assert detail["object"]["key"] == [
+        {"prefix": "exports/"},
+        {"wildcard": "projects/*/project.yaml"},
+    ]
+    assert rule["Targets"][0]["Arn"] == mapping["EventSourceArn"]
+    assert rule["Targets"][0]["DeadLetterConfig"]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 4}
+
+
+def test_messages_are_tried_three_times_and_then_kept_for_a_person(
+    assembly: Assembly, settings: Settings
+) -> None:
+    queue = assembly.one("AWS::SQS::Queue", "Drops")
+    letters = assembly.one("AWS::SQS::Queue", "DropDeadLetters")
+
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 3
+    assert "DropDeadLetters" in text(queue["RedrivePolicy"]["deadLetterTargetArn"])
+    assert queue["VisibilityTimeout"] >= 6 * settings.functions.drop.timeout_s
+    assert letters["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_queue_takes_events_of_this_account_only(assembly: Assembly) -> None:
+    for policy in assembly.properties("AWS::SQS::QueuePolicy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Allow":
+                assert statement["Condition"], policy
+
+
+def test_asynchronous_functions_have_a_dead_letter_queue(assembly: Assembly) -> None:
+    functions = assembly.functions()
+
+    for name in ("fail", "schedule"):
+        letters = text(functions[name]["DeadLetterConfig"]["TargetArn"])
+        assert "EventDeadLetters" in letters
+
+
+def test_runs_that_end_unnoticed_are_told_to_the_fail_function(assembly: Assembly) -> None:
+    rule = assembly.one("AWS::Events::Rule", "RunEnded")
+    detail = rule["EventPattern"]["detail"]
+
+    assert detail["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert "StateMachine" in text(detail["stateMachineArn"][0])
+    assert "FailFunction" in text(rule["Targets"][0]["Arn"])
+    assert rule["Targets"][0]["DeadLetterConfig"]
+
+
+def test_state_machine_is_logged_without_its_data_and_traced(assembly: Assembly) -> None:
+    machine = assembly.one("AWS::StepFunctions::StateMachine")
+
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+    assert machine["LoggingConfiguration"]["Level"] == "ALL"
+    assert not machine["LoggingConfiguration"]["IncludeExecutionData"]
+
+
+def test_state_machine_may_invoke_exactly_the_functions_it_names(assembly: Assembly) -> None:
+    invoked = [
+        text(resource)
+        for name, statement in assembly.statements()
+        if name.startswith("StateMachineRole") and "lambda:InvokeFunction" in statement["Action"]
+        for resource in listed(statement["Resource"])
+    ]
+    machine = assembly.one("AWS::StepFunctions::StateMachine")
+    named = {
+        text(arn)
+        for name, arn in machine["DefinitionSubstitutions"].items()
+        if name.endswith("FunctionArn")
+    }
+
+    assert set(invoked) == named
+    assert len(named) == 9
+
+
+def test_monthly_schedule_tells_the_function_its_scheduled_time(assembly: Assembly) -> None:
+    schedule = assembly.one("AWS::Scheduler::Schedule")
+
+    assert schedule["ScheduleExpression"] == "cron(0 6 1 * ? *)"
+    assert json.loads(schedule["Target"]["Input"]) == {"time": "<aws.scheduler.scheduled-time>"}
+    assert "ScheduleFunction" in text(schedule["Target"]["Arn"])
+    assert "EventDeadLetters" in text(schedule["Target"]["DeadLetterConfig"]["Arn"])

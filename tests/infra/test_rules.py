@@ -1,0 +1,74 @@
+"""What cdk-nag and cfn-lint say of the templates that AWS gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_s3 as s3
+from cdk_nag import AwsSolutionsChecks
+
+from infra.app import build
+from infra.config import ROOT
+from tests.infra.assembly import STACKS, Assembly
+
+
+def test_cdk_nag_finds_nothing(app: cdk.App, assembly: Assembly) -> None:
+    report = AwsSolutionsChecks(app).validate_scope(app)
+
+    assert report.success
+    assert report.violations == []
+
+
+def test_synthesis_fails_where_cdk_nag_finds_something(tmp_path: Path) -> None:
+    app = build(str(tmp_path), {"aws:cdk:bundling-stacks": []})
+    s3.Bucket(cdk.Stack(app, "Careless"), "Bucket")
+
+    with pytest.raises(RuntimeError, match="AwsSolutions-S10"):
+        app.synth()
+
+
+def test_every_acknowledgement_gives_its_reason(assembly: Assembly) -> None:
+    given = {
+        (path, rule): reason
+        for stack in STACKS
+        for path, entries in metadata(assembly, stack).items()
+        for entry in entries
+        if entry["type"] == "aws:cdk:acknowledged-rules"
+        for rule, reason in entry["data"].items()
+    }
+
+    assert given
+    for where, reason in given.items():
+        assert len(reason.split()) >= 8, where
+
+
+def metadata(assembly: Assembly, stack: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = json.loads(
+        (assembly.folder / f"{stack}.metadata.json").read_text()
+    )
+    return found
+
+
+def test_cfn_lint_finds_nothing(assembly: Assembly) -> None:
+    lint = Path(sys.executable).parent / "cfn-lint"
+    program = str(lint) if lint.exists() else shutil.which("cfn-lint")
+    if program is None:
+        pytest.fail("cfn-lint is not installed beside this Python: `make setup`.")
+    templates = [str(assembly.folder / f"{stack}.template.json") for stack in STACKS]
+
+    done = subprocess.run(
+        [program, "--config-file", str(ROOT / ".cfnlintrc.yaml"), "--template", *templates],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=assembly.folder,
+    )
+
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from aws_cdk import assertions
+
+from infra.api import BEARER, RESPONSES
+from infra.config import API_TIMEOUT_S, settings_from
+from infra.data_stack import DataStack
+from infra.serving_stack import ServingStack
+from infra.training import image_uri, repository_arn
+from tests.infra.assembly import Assembly, text, unbundled
+
+
+def routes(assembly: Assembly) -> dict[str, dict[str, Any]]:
+    resources = assembly.properties("AWS::ApiGateway::Resource")
+
+    def path(reference: Any) -> str:
+        if "Ref" not in reference:
+            return ""
+        part = resources[reference["Ref"]]
+        return f"{path(part['ParentId'])}/{part['PathPart']}"
+
+    return {
+        f"{m['HttpMethod']} {path(m['ResourceId'])}": m
+        for m in assembly.properties("AWS::ApiGateway::Method").values()
+    }
+
+
+def test_routes_are_those_of_the_api(assembly: Assembly) -> None:
+    assert set(routes(assembly)) == {
+        "POST /v1/chat",
+        "POST /v1/chat/completions",
+        "GET /v1/models",
+        "GET /v1/models/{model+}",
+        "POST /v1/feedback",
+        "GET /health",
+    }
+
+
+def test_every_route_but_health_asks_the_authorizer(assembly: Assembly) -> None:
+    for route, method in routes(assembly).items():
+        if route == "GET /health":
+            assert method["AuthorizationType"] == "NONE"
+        else:
+            assert method["AuthorizationType"] == "CUSTOM", route
+            assert method["AuthorizerId"], route
+
+
+def test_authorizer_remembers_a_token_for_a_minute_at_most(assembly: Assembly) -> None:
+    authorizer = assembly.one("AWS::ApiGateway::Authorizer")
+
+    assert authorizer["Type"] == "TOKEN"
+    assert authorizer["IdentitySource"] == "method.request.header.Authorization"
+    assert authorizer["AuthorizerResultTtlInSeconds"] <= 60
+
+
+@pytest.mark.parametrize("header", ["Bearer df-abc", "bearer x.y-z_/+==", "BEARER 1"])
+def test_bearer_tokens_reach_the_authorizer(header: str) -> None:
+    assert re.fullmatch(BEARER, header)
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "df-abc"])
+def test_other_headers_are_refused_before_it(header: str) -> None:
+    assert not re.fullmatch(BEARER, header)
+
+
+def test_bodies_are_validated(assembly: Assembly) -> None:
+    posts = {r: m for r, m in routes(assembly).items() if r.startswith("POST")}
+    validator = assembly.one("AWS::ApiGateway::RequestValidator")
+
+    assert validator["ValidateRequestBody"]
+    for route, method in posts.items():
+        assert method["RequestModels"]["application/json"], route
+        assert method["RequestValidatorId"], route
+
+
+def test_stage_is_throttled_logged_and_measured_without_bodies(assembly: Assembly) -> None:
+    stage = assembly.one("AWS::ApiGateway::Stage")
+    settings = stage["MethodSettings"][0]
+    fields = json.loads(stage["AccessLogSetting"]["Format"])
+
+    assert stage["StageName"] == "prod"
+    assert (settings["ThrottlingRateLimit"], settings["ThrottlingBurstLimit"]) == (50, 100)
+    assert settings["MetricsEnabled"]
+    assert not settings["DataTraceEnabled"]
+    assert fields["project"] == "$context.authorizer.project"
+    assert not any("header" in value.lower() for value in fields.values())
+
+
+def test_api_refuses_tls_below_1_2(assembly: Assembly) -> None:
+    api = assembly.one("AWS::ApiGateway::RestApi")
+
+    assert api["SecurityPolicy"].startswith("SecurityPolicy_TLS13_1_2")
+    assert api["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+
+
+def test_gateway_answers_errors_in_openais_shape(assembly: Assembly) -> None:
+    responses = assembly.properties("AWS::ApiGateway::GatewayResponse").values()
+    by_type = {r["ResponseType"]: r for r in responses}
+
+    assert set(by_type) == set(RESPONSES)
+    for kind, response in by_type.items():
+        body = response["ResponseTemplates"]["application/json"]
+        error = json.loads(body.replace("$context.error.messageString", '"said by AWS"'))["error"]
+        assert set(error) == {"message", "type", "param", "code"}, kind
+        assert error["message"], kind
+        assert error["param"] is None, kind
+    statuses = {kind: r.get("StatusCode") for kind, r in by_type.items()}
+    assert statuses["UNAUTHORIZED"] == "401"
+    assert statuses["ACCESS_DENIED"] == "403"
+    assert statuses["MISSING_AUTHENTICATION_TOKEN"] == "404"
+    assert statuses["THROTTLED"] == "429"
+    assert statuses["INTEGRATION_TIMEOUT"] == "504"
+
+
+def test_firewall_limits_each_address_and_stands_before_the_stage(assembly: Assembly) -> None:
+    acl = assembly.one("AWS::WAFv2::WebACL")
+    association = assembly.one("AWS::WAFv2::WebACLAssociation")
+    rate = acl["Rules"][0]["Statement"]["RateBasedStatement"]
+
+    assert rate["AggregateKeyType"] == "IP"
+    assert rate["Limit"] == 2000
+    assert acl["Rules"][0]["Action"] == {"Block": {}}
+    assert "Stageprod" in text(association["ResourceArn"])
+
+
+def test_chat_gives_up_before_its_function_and_that_before_the_gateway(
+    assembly: Assembly,
+) -> None:
+    chat = assembly.functions()["chat"]
+
+    deadline = float(chat["Environment"]["Variables"]["DROPFORGE_DEADLINE_SECONDS"])
+    assert deadline < chat["Timeout"] <= API_TIMEOUT_S
+
+
+def test_endpoint_scales_between_zero_and_its_limit(assembly: Assembly) -> None:
+    config = assembly.one("AWS::SageMaker::EndpointConfig")
+    target = assembly.one("AWS::ApplicationAutoScaling::ScalableTarget")
+    scaling = config["ProductionVariants"][0]["ManagedInstanceScaling"]
+
+    assert scaling == {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (0, 2)
+    assert target["ResourceId"] == "inference-component/dropforge-base"
+    assert target["ScalableDimension"] == "sagemaker:inference-component:DesiredCopyCount"
+
+
+def test_a_sleeping_endpoint_is_woken_by_the_first_request(assembly: Assembly) -> None:
+    policies = assembly.properties("AWS::ApplicationAutoScaling::ScalingPolicy")
+    alarm = assembly.one("AWS::CloudWatch::Alarm", "EndpointAsleep")
+    step = next(p for p in policies.values() if p["PolicyType"] == "StepScaling")
+    adjustments = step["StepScalingPolicyConfiguration"]["StepAdjustments"]
+
+    assert adjustments == [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}]
+    assert alarm["MetricName"] == "NoCapacityInvocationFailures"
+    assert any(text(action).startswith("<EndpointWakeUp") for action in alarm["AlarmActions"])
+
+
+def test_base_model_comes_from_the_bucket_and_takes_adapters(assembly: Assembly) -> None:
+    model = assembly.one("AWS::SageMaker::Model")
+    container = model["PrimaryContainer"]
+    source = container["ModelDataSource"]["S3DataSource"]
+    component = assembly.one("AWS::SageMaker::InferenceComponent")
+
+    assert text(source["S3Uri"]).endswith("/models/llama-3-8b-instruct/")
+    assert source["S3DataType"] == "S3Prefix"
+    assert source["CompressionType"] == "None"
+    assert container["Environment"]["OPTION_ENABLE_LORA"] == "true"
+    assert model["EnableNetworkIsolation"]
+    assert component["InferenceComponentName"] == "dropforge-base"
+
+
+def test_no_endpoint_is_made_where_sagemaker_is_switched_off() -> None:
+    app = unbundled()
+    settings = settings_from({"sagemaker.enabled": False})
+    serving = ServingStack(app, "Serving", settings, DataStack(app, "Data", settings))
+
+    template = assertions.Template.from_stack(serving).to_json()
+
+    assert not [r for r in template["Resources"].values() if "SageMaker" in r["Type"]]
+
+
+def test_images_are_looked_for_in_the_regions_registry_or_taken_by_uri() -> None:
+    own = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/vllm:2"
+
+    assert image_uri("djl-inference:1").endswith("/djl-inference:1")
+    assert image_uri("djl-inference:1").startswith("763104351884.dkr.ecr.")
+    assert repository_arn("djl-inference:1").endswith(":763104351884:repository/djl-inference")
+    assert image_uri(own) == own
+    assert repository_arn(own).endswith(":ecr:eu-west-1:123456789012:repository/team/vllm")

@@ -1,0 +1,180 @@
+"""The deployed pipeline without its state machine: moto's AWS, and handlers called in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from dropforge.backends.registry import Registry
+from dropforge.backends.store import Store
+from dropforge.cli.deployment import PARAMETER
+from lambdas import edge
+from lambdas.clean import handler as clean
+from lambdas.drop import handler as drop
+from lambdas.fail import handler as fail
+from lambdas.judge import batch, plan, verdict
+from lambdas.promote import handler as promote
+from lambdas.train import launch, poll
+from lambdas.validate import handler as validate
+from tests.support.provider import Provider
+
+BUCKET, TABLE = "dropforge-test", "registry"
+PROJECT = "backend: openai\nmodel: small\njudge: {model: judge, samples: 60, batch: 8}\n"
+Handler = Callable[[dict[str, Any], Any], Any]
+STAGES: dict[str, tuple[Handler, str]] = {
+    "clean": (clean.handler, "clean"),
+    "validate": (validate.handler, "dataset"),
+    "launch": (launch.handler, "job"),
+    "poll": (poll.handler, "poll"),
+    "plan": (plan.handler, "plan"),
+    "judge": (batch.handler, "batches"),
+    "verdict": (verdict.handler, "evaluation"),
+    "promote": (promote.handler, "promotion"),
+}
+
+
+class World:
+    """A project `shop` in a bucket, a table and a state machine of moto's."""
+
+    def __init__(self, state_machine_arn: str) -> None:
+        self.arn = state_machine_arn
+        self.store = Store(BUCKET)
+        self.registry = Registry(TABLE)
+        self._executions = boto3.client("stepfunctions")
+
+    def put(self, key: str, data: bytes | str) -> dict[str, Any]:
+        """Write an object; returns S3's event about it, as EventBridge hands it on."""
+        self.store.write(key, data)
+        head = boto3.client("s3").head_object(Bucket=BUCKET, Key=key)
+        return object_created(key, head["VersionId"])
+
+    def put_project(self, text: str = PROJECT, name: str = "shop") -> None:
+        self.take(self.put(f"projects/{name}/project.yaml", text))
+
+    def take(self, *events: dict[str, Any]) -> Any:
+        """One SQS batch through the drop function; returns what SQS is told."""
+        records = [_record(str(i), json.dumps(event)) for i, event in enumerate(events)]
+        return drop.handler({"Records": records}, None)
+
+    def drop(self, data: bytes | str, key: str = "exports/shop/tickets.csv") -> dict[str, Any]:
+        """Drop an export; returns its state as the state machine gets it."""
+        self.take(self.put(key, data))
+        return self.executions()[-1]
+
+    def executions(self) -> list[dict[str, Any]]:
+        """The inputs of all executions, in the order they were started."""
+        listed = self._executions.list_executions(stateMachineArn=self.arn)["executions"]
+        return [
+            json.loads(self._executions.describe_execution(executionArn=e["executionArn"])["input"])
+            for e in sorted(listed, key=lambda e: e["startDate"])
+        ]
+
+    def run(self, state: dict[str, Any], until: str = "promote") -> dict[str, Any]:
+        """Take a state through the stages as the state machine does, up to and with one."""
+        for name, (handler, place) in STAGES.items():
+            if name == "judge":
+                state[place] = [
+                    handler({**_judge_item(state), "batch": index}, None)
+                    for index in state["plan"]["batches"]
+                ]
+            else:
+                state[place] = handler(state, None)
+            if name == until:
+                break
+        return state
+
+    def fail(self, state: dict[str, Any], error: Exception) -> Any:
+        """What the state machine does with an error that a stage raised."""
+        cause = json.dumps({"errorMessage": str(error), "errorType": type(error).__name__})
+        return fail.handler({**state, "error": {"Error": type(error).__name__, "Cause": cause}}, 0)
+
+    def run_item(self, state: dict[str, Any], project: str = "shop") -> dict[str, Any]:
+        return self.registry.get(project, f"run#{state['run']['run_id']}") or {}
+
+    def keys(self, prefix: str = "") -> list[str]:
+        listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def object_created(key: str, version_id: str) -> dict[str, Any]:
+    return {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "version-id": version_id}},
+    }
+
+
+def _judge_item(state: dict[str, Any]) -> dict[str, Any]:
+    return {"run": state["run"], "plan": state["plan"], "model": state["poll"]["model"]}
+
+
+def _record(message_id: str, body: str) -> dict[str, Any]:
+    return {"messageId": message_id, "body": body, "eventSource": "aws:sqs"}
+
+
+@contextmanager
+def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
+    """Everything deployed and nothing dropped; the OpenAI backend and the judge are `provider`."""
+    with mock_aws():
+        arn = _deploy()
+        for name, value in _environment(arn, provider).items():
+            monkeypatch.setenv(f"DROPFORGE_{name}", value)
+        caches = (edge.store, edge.registry, edge.secret, edge.openai_backend, drop._intake)
+        for cached in (*caches, edge.sagemaker_backend):
+            cached.cache_clear()
+        yield World(arn)
+
+
+def _environment(state_machine_arn: str, provider: Provider) -> dict[str, str]:
+    return {
+        "BUCKET": BUCKET,
+        "TABLE": TABLE,
+        "STATE_MACHINE_ARN": state_machine_arn,
+        "OPENAI_BASE_URL": provider.url,
+        "OPENAI_SECRET_ARN": "openai-key",
+        "ENDPOINT_NAME": "dropforge",
+        "BASE_COMPONENT": "base",
+        "JUDGE_BASE_URL": provider.url,
+        "JUDGE_SECRET_ARN": "judge-key",
+        "POLL_SECONDS": "5",
+    }
+
+
+def _deploy() -> str:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    boto3.client("dynamodb").create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+    )
+    secrets = boto3.client("secretsmanager")
+    for name in ("openai-key", "judge-key"):
+        secrets.create_secret(Name=name, SecretString="sk-test")
+    definition = {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
+    role = boto3.client("iam").create_role(RoleName="pipeline", AssumeRolePolicyDocument="{}")
+    arn: str = boto3.client("stepfunctions").create_state_machine(
+        name="dropforge-pipeline", definition=json.dumps(definition), roleArn=role["Role"]["Arn"]
+    )["stateMachineArn"]
+    outputs = {
+        "bucket": BUCKET,
+        "table": TABLE,
+        "state_machine_arn": arn,
+        "api_url": "http://127.0.0.1:9/prod",
+    }
+    boto3.client("ssm").put_parameter(Name=PARAMETER, Value=json.dumps(outputs), Type="String")
+    return arn

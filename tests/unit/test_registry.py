@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import inf, nan
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED, Registry
+from dropforge.errors import PromotionError
+
+MODEL = {"version": "v1", "backend": "openai", "model_id": "ft:1"}
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[str]:
+    with mock_aws():
+        boto3.client("dynamodb").create_table(
+            TableName="registry",
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+        )
+        yield "registry"
+
+
+@pytest.fixture
+def registry(table: str) -> Iterator[Registry]:
+    yield Registry(table)
+    dynamodb = boto3.resource("dynamodb").Table(table)
+    for item in dynamodb.scan()["Items"]:
+        dynamodb.delete_item(Key={"pk": item["pk"], "sk": item["sk"]})
+
+
+def runs(registry: Registry, **statuses: str) -> None:
+    for run_id, status in statuses.items():
+        registry.put("shop", f"run#{run_id}", {"run_id": run_id, "status": status})
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**15), 10**15)
+    | st.floats(-1e15, 1e15, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-100)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(value=values)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_plain_values_come_back_as_they_were(registry: Registry, value: object) -> None:
+    registry.put("shop", "x", {"value": value})
+    assert (registry.get("shop", "x") or {})["value"] == value
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_what_is_no_number_is_stored_as_none(registry: Registry, value: float) -> None:
+    """The loss of a training that diverged must not stop the run's bookkeeping."""
+    registry.put("shop", "x", {"progress": {"train_loss": value}})
+    assert (registry.get("shop", "x") or {})["progress"] == {"train_loss": None}
+
+
+def test_missing_item_is_none(registry: Registry) -> None:
+    assert registry.get("shop", "model#x") is None
+
+
+def test_new_item_is_written_once(registry: Registry) -> None:
+    assert registry.put_new("shop", "model#v1", {"model_id": "first"})
+    assert not registry.put_new("shop", "model#v1", {"model_id": "second"})
+    assert (registry.get("shop", "model#v1") or {})["model_id"] == "first"
+
+
+def test_update_reaches_into_a_map_and_leaves_the_rest(registry: Registry) -> None:
+    registry.put("shop", "run#1", {"status": RUNNING, "judged": {"batch0": 8}})
+    registry.update("shop", "run#1", {"judged.batch1": 4, "stage": "judge"})
+    found = registry.get("shop", "run#1") or {}
+    assert found["judged"] == {"batch0": 8, "batch1": 4}
+    assert (found["status"], found["stage"]) == (RUNNING, "judge")
+
+
+def test_items_are_those_of_the_prefix_and_project_alone(registry: Registry) -> None:
+    for project, sk in [("shop", "run#1"), ("shop", "run#2"), ("shop", "model#1"), ("s", "run#3")]:
+        registry.put(project, sk, {})
+    assert [item["sk"] for item in registry.items("shop", "run#")] == ["run#1", "run#2"]
+
+
+def test_items_are_complete_over_many_pages(registry: Registry) -> None:
+    for i in range(5):
+        registry.put("shop", f"clean#{i}", {"filler": "x" * 350_000})
+    assert len(registry.items("shop", "clean#")) == 5
+
+
+def test_projects_are_those_with_a_configuration(registry: Registry) -> None:
+    for name in ("shop", "bank", "shop"):
+        registry.put_config(name, {"hash": "h"})
+    assert registry.projects() == ["bank", "shop"]
+
+
+def test_drop_is_claimed_by_the_first_run(registry: Registry) -> None:
+    assert registry.claim_drop("shop", "content", "one") == "one"
+    runs(registry, one=RUNNING)
+    assert registry.claim_drop("shop", "content", "two") == "one"
+    assert registry.claim_drop("shop", "content", "one") == "one"
+    assert registry.claim_drop("shop", "other", "two") == "two"
+    assert registry.claim_drop("bank", "content", "two") == "two"
+
+
+@pytest.mark.parametrize(
+    ("status", "holder"), [(FAILED, "two"), (SUCCEEDED, "one"), (RUNNING, "one")]
+)
+def test_claim_passes_on_after_a_failure_alone(
+    registry: Registry, status: str, holder: str
+) -> None:
+    registry.claim_drop("shop", "content", "one")
+    runs(registry, one=status)
+    assert registry.claim_drop("shop", "content", "two") == holder
+    assert registry.claim_drop("shop", "content", "two") == holder
+
+
+def test_claim_of_a_run_not_yet_noted_stands(registry: Registry) -> None:
+    registry.claim_drop("shop", "content", "one")
+    assert registry.claim_drop("shop", "content", "two") == "one"
+
+
+def test_of_many_claims_at_once_one_wins(registry: Registry) -> None:
+    registry.claim_drop("shop", "content", "old")
+    runs(registry, old=FAILED)
+    with ThreadPoolExecutor(8) as pool:
+        names = [f"run{i}" for i in range(16)]
+        found = set(pool.map(lambda name: registry.claim_drop("shop", "content", name), names))
+    assert len(found) == 1
+    assert found < set(names)
+
+
+def test_job_is_claimed_by_one_run_until_it_fails(registry: Registry) -> None:
+    runs(registry, one=RUNNING)
+    assert registry.claim_job("shop", "spec", 1, "one")
+    assert not registry.claim_job("shop", "spec", 1, "two")
+    assert registry.claim_job("shop", "spec", 2, "two")
+    runs(registry, one=FAILED)
+    assert registry.claim_job("shop", "spec", 1, "two")
+    assert not registry.claim_job("shop", "spec", 1, "one")
+
+
+def test_champion_moves_and_remembers_the_previous(registry: Registry) -> None:
+    assert registry.champion("shop") is None
+    registry.move_champion("shop", MODEL, who="ann", why="first", at=1.5)
+    registry.move_champion("shop", {**MODEL, "version": "v2"}, who="bob", why="better", at=2.5)
+    champion = registry.champion("shop") or {}
+    assert (champion["version"], champion["previous"], champion["revision"]) == ("v2", "v1", 2)
+    moves = registry.items("shop", "move#")
+    assert [(move["version"], move["who"], move["why"]) for move in moves] == [
+        ("v1", "ann", "first"),
+        ("v2", "bob", "better"),
+    ]
+
+
+def test_champion_moved_by_another_meanwhile_stays(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.move_champion("shop", MODEL, who="ann", why="", at=1)
+    stale = registry.champion("shop")
+    registry.move_champion("shop", {**MODEL, "version": "v2"}, who="ann", why="", at=2)
+    monkeypatch.setattr(registry, "champion", lambda project: stale)
+    with pytest.raises(PromotionError):
+        registry.move_champion("shop", {**MODEL, "version": "v3"}, who="bob", why="", at=3)
+    monkeypatch.undo()
+    assert (registry.champion("shop") or {})["version"] == "v2"
+
+
+def test_token_is_stored_as_a_hash_alone(registry: Registry, table: str) -> None:
+    token = registry.create_token("shop", "cli", 1.0)
+    items = boto3.resource("dynamodb").Table(table).scan()["Items"]
+    assert token not in str(items)
+    assert items[0]["pk"] == f"token#{hashlib.sha256(token.encode()).hexdigest()}"
+    assert (items[0]["project"], items[0]["revoked"]) == ("shop", False)
+
+
+def test_token_is_revoked_once_it_exists(registry: Registry, table: str) -> None:
+    token = registry.create_token("shop", "cli", 1.0)
+    assert not registry.revoke_token("df-unknown")
+    assert registry.revoke_token(token)
+    items = boto3.resource("dynamodb").Table(table).scan()["Items"]
+    assert [item["revoked"] for item in items] == [True]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from dropforge.artifacts import Interval
+from dropforge.backends.store import Store
+from dropforge.errors import NoDataError
+
+BUCKET = "dropforge-test"
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield Store(BUCKET)
+
+
+def version(key: str) -> str:
+    head: str = boto3.client("s3").head_object(Bucket=BUCKET, Key=key)["VersionId"]
+    return head
+
+
+def test_written_bytes_are_read_back(store: Store) -> None:
+    store.write("a/b.jsonl", b"\x00\xff")
+    assert store.read("a/b.jsonl") == b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    "key", ["a b+c%20d", "ü/日本.csv", "a//b", "x" * 1024, "exports/shop/[jan] 'q' & <r>.csv"]
+)
+def test_odd_keys_work(store: Store, key: str) -> None:
+    store.write(key, "text ü")
+    assert store.read(key).decode() == "text ü"
+    assert store.identity(key, version(key))[1] == len("text ü".encode())
+
+
+def test_named_version_is_read_after_an_overwrite(store: Store) -> None:
+    store.write("k", "old")
+    before = version("k")
+    store.write("k", "new")
+    assert (store.read("k", before), store.read("k")) == (b"old", b"new")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"), [("a.html", "text/html; charset=utf-8"), ("a", "application/octet-stream")]
+)
+def test_content_type_follows_the_suffix(store: Store, key: str, kind: str) -> None:
+    store.write(key, "x")
+    assert boto3.client("s3").head_object(Bucket=BUCKET, Key=key)["ContentType"] == kind
+
+
+def test_missing_object_is_none_or_no_data(store: Store) -> None:
+    assert store.find("k") is None
+    assert store.find_manifest("k", Interval) is None
+    with pytest.raises(NoDataError):
+        store.load("k", Interval)
+
+
+def test_deleted_version_is_no_data(store: Store) -> None:
+    store.write("k", "old")
+    gone = version("k")
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key="k", VersionId=gone)
+    with pytest.raises(NoDataError):
+        store.read("k", gone)
+    with pytest.raises(NoDataError):
+        store.identity("k", gone)
+
+
+def test_other_refusals_of_s3_are_not_taken_for_a_missing_object(store: Store) -> None:
+    with pytest.raises(boto3.client("s3").exceptions.NoSuchBucket):
+        Store("dropforge-other").find("k")
+
+
+def test_manifest_is_saved_readable_and_loaded_again(store: Store) -> None:
+    manifest = Interval(0.5, 0.25, 1.0)
+    store.save("m.json", manifest)
+    assert store.load("m.json", Interval) == manifest
+    assert store.read("m.json").startswith(b'{\n  "point": 0.5')
+
+
+def test_deleting_twice_is_no_error(store: Store) -> None:
+    store.write("k", "x")
+    store.delete("k")
+    store.delete("k")
+    assert store.find("k") is None
+
+
+@pytest.mark.parametrize("size", [5, 20_000_000])
+def test_same_upload_has_the_same_identity_whatever_its_name(
+    store: Store, tmp_path: Path, size: int
+) -> None:
+    """20 MB take several parts: the checksum still has to cover the whole."""
+    file = tmp_path / "export.csv"
+    file.write_bytes(b"a" * size)
+    versions = [store.upload(key, file) for key in ("one", "two")]
+    assert store.identity("one", versions[0]) == store.identity("two", versions[1])
+    file.write_bytes(b"a" * (size - 1) + b"b")
+    assert store.identity("one", store.upload("one", file)) != store.identity("two", versions[1])
+
+
+def test_checksum_over_parts_alone_makes_the_version_the_identity(store: Store) -> None:
+    """S3's composite checksums depend on how the file was cut."""
+    s3 = boto3.client("s3")
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm="SHA256")[
+        "UploadId"
+    ]
+    part = s3.upload_part(
+        Bucket=BUCKET, Key="k", UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256"
+    )
+    s3.complete_multipart_upload(
+        Bucket=BUCKET,
+        Key="k",
+        UploadId=upload,
+        MultipartUpload={"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]},
+    )
+    assert store.identity("k", version("k")) == (version("k"), 1)
