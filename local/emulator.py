@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -58,6 +59,7 @@ def configure(
     keyboard are hidden from them.
     """
     temporary = state / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True, exist_ok=True)
     environment.update(
         {
@@ -172,7 +174,8 @@ def with_aborted_executions(
 
     Why: ministack marks them FAILED without an event, so nobody would ever record that the run is
     over; on AWS nothing cuts an execution off. Not needed any more when
-    tests/contract/test_emulator_restart.py passes without it. Replaces stepfunctions._restore_state.
+    tests/contract/test_emulator_restart.py passes without it. Takes the place of
+    stepfunctions._restore_state.
     """
 
     @functools.wraps(restore)

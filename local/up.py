@@ -127,8 +127,13 @@ def write_env(settings: Settings, api_url: str) -> None:
 
 
 def down(settings: Settings) -> list[str]:
-    """Stops every process of the instance; the names of the services that were running."""
-    return list(processes.stop(settings, SERVICES))
+    """Stops every process of the instance; the names of the services that were running.
+
+    What Lambda workers unpacked (more than 100 MB each) is deleted.
+    """
+    stopped = list(processes.stop(settings, SERVICES))
+    shutil.rmtree(settings.state / "tmp", ignore_errors=True)
+    return stopped
 
 
 def clean(settings: Settings) -> None:

@@ -48,8 +48,17 @@ def provider() -> Iterator[Provider]:
         yield provider
 
 
+@pytest.fixture(scope="module")
+def aws() -> Iterator[None]:
+    """AWS in memory; one for a module, since it forgets what boto3 has loaded when it ends."""
+    from moto import mock_aws
+
+    with mock_aws():
+        yield
+
+
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
+def world(aws: None, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
     """The pipeline with a project `shop` whose models live at `provider`."""
     from tests.support.world import running_world
 

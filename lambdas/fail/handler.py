@@ -6,19 +6,23 @@ import json
 import time
 from typing import Any
 
+import boto3
+
 from dropforge.artifacts import error_key
 from dropforge.backends.registry import FAILED
+from dropforge.errors import TrainingFailedError
 from dropforge.settings import Settings
 from lambdas.edge import Edge, Event, Result
 
 
 def handler(event: Event, context: object) -> Result:
     """Takes the state machine's state with `error`, or EventBridge's word of an execution's end."""
-    edge = Edge(_state(event), Settings.from_environment())
+    state = _state(event)
+    edge = Edge(state, Settings.from_environment())
     item = edge.registry.get(edge.run.project, f"run#{edge.run.run_id}") or {}
     if item.get("status") == FAILED:
         return {"message": item.get("error", "")}
-    message = _message(event, str(item.get("stage", "drop")), edge.run.run_id)
+    message = _message(state["error"], str(item.get("stage", "drop")), edge.run.run_id)
     edge.store.write(error_key(edge.run.key), f"{message}\n")
     edge.note({"status": FAILED, "error": message, "ended_at": time.time()})
     edge.count(RunsFailed=1)
@@ -26,22 +30,35 @@ def handler(event: Event, context: object) -> Result:
 
 
 def _state(event: Event) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(event["detail"]["input"]) if "detail" in event else event
-    return state
+    """The run and its error. The event of an execution may leave its input out: it is encrypted."""
+    if "detail" not in event:
+        return event
+    ended = event["detail"]
+    if not ended.get("input"):
+        client = boto3.client("stepfunctions")
+        ended = {**ended, **client.describe_execution(executionArn=ended["executionArn"])}
+    error = {"Error": ended.get("error") or ended["status"], "Cause": ended.get("cause") or ""}
+    state: dict[str, Any] = json.loads(ended["input"])
+    return {**state, "error": error}
 
 
-def _message(event: Event, stage: str, run_id: str) -> str:
+def _message(error: dict[str, Any], stage: str, run_id: str) -> str:
     """Our own errors speak for themselves; any other is named, with where to look."""
-    error = event.get("error") or {"Error": event.get("detail", {}).get("status", "FAILED")}
-    name, cause = str(error.get("Error", "")), str(error.get("Cause", ""))
     try:
-        said = str(json.loads(cause)["errorMessage"])
-    except (ValueError, KeyError, TypeError):
-        said = ""
+        cause = json.loads(str(error.get("Cause", "")))
+    except ValueError:
+        cause = None
+    if not isinstance(cause, dict):
+        cause = {}
+    said = str(cause.get("errorMessage", ""))
     code, colon, _ = said.partition(":")
     if colon and code.isupper() and " " not in code:
         return said
+    if "FailureReason" in cause:
+        job, reason = cause.get("TrainingJobName", ""), cause["FailureReason"]
+        return str(TrainingFailedError(f"Job {job} ended without a model: {reason}"))
     return (
-        f"INTERNAL: The {stage} stage ended with {name}. Nothing was promoted and the champion "
-        f"still answers. The logs of run {run_id} tell more; drop the file again to try again."
+        f"INTERNAL: The {stage} stage ended with {error.get('Error')}. Nothing was promoted and "
+        f"the champion still answers. The logs of run {run_id} tell more; drop the file again to "
+        "try again."
     )

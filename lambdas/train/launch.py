@@ -7,6 +7,7 @@ runs that come to the same spec at the same moment end in the same job.
 from __future__ import annotations
 
 import time
+from math import ceil
 
 from dropforge.artifacts import FineTuneJob, FineTuneSpec, dataset_key, train_key
 from dropforge.backends import Trainer
@@ -16,6 +17,8 @@ from dropforge.errors import RetryableError
 from dropforge.settings import TrainSettings
 from dropforge.train import Failed, specify
 from lambdas.edge import Edge, Event, Result, stage, trainer
+
+MAX_POLLS = 2500
 
 
 @stage("train", TrainSettings)
@@ -29,10 +32,18 @@ def handler(edge: Edge, event: Event) -> Result:
     edge.note({"train": {**about, "backend": spec.backend, "model": spec.model}})
     return {
         "spec": spec.hash,
-        "poll_seconds": settings.poll_seconds,
+        "poll_seconds": poll_seconds(settings.poll_seconds, edge.config.training.timeout_hours),
         "start_training_job": starts,
         **training_request(edge.store.bucket, job),
     }
+
+
+def poll_seconds(asked: int, timeout_hours: float) -> int:
+    """Seconds between two polls: a long job is polled less often.
+
+    An execution may have 25,000 events (Step Functions' quota) and a poll makes nine of them.
+    """
+    return max(asked, ceil(timeout_hours * 3600 / MAX_POLLS))
 
 
 def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec) -> FineTuneJob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
@@ -24,7 +24,6 @@ from lambdas.train import launch, poll
 from lambdas.validate import handler as validate
 from tests.support.provider import Provider
 
-BUCKET, TABLE = "dropforge-test", "registry"
 PROJECT = "backend: openai\nmodel: small\njudge: {model: judge, samples: 60, batch: 8}\n"
 Handler = Callable[[dict[str, Any], Any], Any]
 STAGES: dict[str, tuple[Handler, str]] = {
@@ -42,17 +41,22 @@ STAGES: dict[str, tuple[Handler, str]] = {
 class World:
     """A project `shop` in a bucket, a table and a state machine of moto's."""
 
-    def __init__(self, state_machine_arn: str) -> None:
+    def __init__(self, name: str, state_machine_arn: str) -> None:
+        self.bucket = self.table = name
         self.arn = state_machine_arn
-        self.store = Store(BUCKET)
-        self.registry = Registry(TABLE)
+        self.store = Store(name)
+        self.registry = Registry(name)
+        self._s3 = boto3.client("s3")
         self._executions = boto3.client("stepfunctions")
 
     def put(self, key: str, data: bytes | str) -> dict[str, Any]:
         """Write an object; returns S3's event about it, as EventBridge hands it on."""
         self.store.write(key, data)
-        head = boto3.client("s3").head_object(Bucket=BUCKET, Key=key)
-        return object_created(key, head["VersionId"])
+        head = self._s3.head_object(Bucket=self.bucket, Key=key)
+        return object_created(self.bucket, key, head["VersionId"])
+
+    def delete_version(self, key: str, version_id: str) -> None:
+        self._s3.delete_object(Bucket=self.bucket, Key=key, VersionId=version_id)
 
     def put_project(self, text: str = PROJECT, name: str = "shop") -> None:
         self.take(self.put(f"projects/{name}/project.yaml", text))
@@ -98,15 +102,15 @@ class World:
         return self.registry.get(project, f"run#{state['run']['run_id']}") or {}
 
     def keys(self, prefix: str = "") -> list[str]:
-        listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        listed = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return [entry["Key"] for entry in listed.get("Contents", [])]
 
 
-def object_created(key: str, version_id: str) -> dict[str, Any]:
+def object_created(bucket: str, key: str, version_id: str) -> dict[str, Any]:
     return {
         "source": "aws.s3",
         "detail-type": "Object Created",
-        "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "version-id": version_id}},
+        "detail": {"bucket": {"name": bucket}, "object": {"key": key, "version-id": version_id}},
     }
 
 
@@ -118,40 +122,46 @@ def _record(message_id: str, body: str) -> dict[str, Any]:
     return {"messageId": message_id, "body": body, "eventSource": "aws:sqs"}
 
 
+_names = (f"dropforge-test-{number}" for number in itertools.count())
+
+
 @contextmanager
 def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
-    """Everything deployed and nothing dropped; the OpenAI backend and the judge are `provider`."""
-    with mock_aws():
-        arn = _deploy()
-        for name, value in _environment(arn, provider).items():
-            monkeypatch.setenv(f"DROPFORGE_{name}", value)
-        caches = (edge.store, edge.registry, edge.secret, edge.openai_backend, drop._intake)
-        for cached in (*caches, edge.sagemaker_backend):
-            cached.cache_clear()
-        yield World(arn)
+    """Everything deployed and nothing dropped; the OpenAI backend and the judge are `provider`.
+
+    moto has to be active; each world has a bucket, a table and a state machine of its own.
+    """
+    name = next(_names)
+    arn = _deploy(name)
+    for variable, value in _environment(name, arn, provider).items():
+        monkeypatch.setenv(f"DROPFORGE_{variable}", value)
+    yield World(name, arn)
+    for cached in (edge.store, edge.registry, edge.openai_backend, drop._intake):
+        cached.cache_clear()
 
 
-def _environment(state_machine_arn: str, provider: Provider) -> dict[str, str]:
+def _environment(name: str, state_machine_arn: str, provider: Provider) -> dict[str, str]:
     return {
-        "BUCKET": BUCKET,
-        "TABLE": TABLE,
+        "BUCKET": name,
+        "TABLE": name,
         "STATE_MACHINE_ARN": state_machine_arn,
         "OPENAI_BASE_URL": provider.url,
-        "OPENAI_SECRET_ARN": "openai-key",
+        "OPENAI_SECRET_ARN": f"{name}-key",
         "ENDPOINT_NAME": "dropforge",
         "BASE_COMPONENT": "base",
         "JUDGE_BASE_URL": provider.url,
-        "JUDGE_SECRET_ARN": "judge-key",
+        "JUDGE_SECRET_ARN": f"{name}-key",
         "POLL_SECONDS": "5",
     }
 
 
-def _deploy() -> str:
+def _deploy(name: str) -> str:
+    """Create what the stacks create; returns the state machine's ARN."""
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket=BUCKET)
-    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3.create_bucket(Bucket=name)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     boto3.client("dynamodb").create_table(
-        TableName=TABLE,
+        TableName=name,
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[
             {"AttributeName": "pk", "KeyType": "HASH"},
@@ -162,19 +172,20 @@ def _deploy() -> str:
             {"AttributeName": "sk", "AttributeType": "S"},
         ],
     )
-    secrets = boto3.client("secretsmanager")
-    for name in ("openai-key", "judge-key"):
-        secrets.create_secret(Name=name, SecretString="sk-test")
-    definition = {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
-    role = boto3.client("iam").create_role(RoleName="pipeline", AssumeRolePolicyDocument="{}")
+    secret = boto3.client("secretsmanager")
+    secret.create_secret(Name=f"{name}-key", SecretString="sk-test")
     arn: str = boto3.client("stepfunctions").create_state_machine(
-        name="dropforge-pipeline", definition=json.dumps(definition), roleArn=role["Role"]["Arn"]
+        name=name,
+        definition=json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}),
+        roleArn=f"arn:aws:iam::123456789012:role/{name}",
     )["stateMachineArn"]
     outputs = {
-        "bucket": BUCKET,
-        "table": TABLE,
+        "bucket": name,
+        "table": name,
         "state_machine_arn": arn,
         "api_url": "http://127.0.0.1:9/prod",
     }
-    boto3.client("ssm").put_parameter(Name=PARAMETER, Value=json.dumps(outputs), Type="String")
+    boto3.client("ssm").put_parameter(
+        Name=PARAMETER, Value=json.dumps(outputs), Type="String", Overwrite=True
+    )
     return arn

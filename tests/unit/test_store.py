@@ -5,6 +5,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from dropforge.artifacts import Interval
@@ -14,7 +15,7 @@ from dropforge.errors import NoDataError
 BUCKET = "dropforge-test"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
     with mock_aws():
         s3 = boto3.client("s3")
@@ -58,20 +59,19 @@ def test_content_type_follows_the_suffix(store: Store, key: str, kind: str) -> N
 
 
 def test_missing_object_is_none_or_no_data(store: Store) -> None:
-    assert store.find("k") is None
-    assert store.find_manifest("k", Interval) is None
+    assert store.find("none") is None
+    assert store.find_manifest("none", Interval) is None
     with pytest.raises(NoDataError):
-        store.load("k", Interval)
+        store.load("none", Interval)
 
 
 def test_deleted_version_is_no_data(store: Store) -> None:
     store.write("k", "old")
     gone = version("k")
     boto3.client("s3").delete_object(Bucket=BUCKET, Key="k", VersionId=gone)
-    with pytest.raises(NoDataError):
-        store.read("k", gone)
-    with pytest.raises(NoDataError):
-        store.identity("k", gone)
+    for asked in (store.read, store.identity):
+        with pytest.raises(NoDataError):
+            asked("k", gone)
 
 
 def test_other_refusals_of_s3_are_not_taken_for_a_missing_object(store: Store) -> None:
@@ -106,19 +106,20 @@ def test_same_upload_has_the_same_identity_whatever_its_name(
     assert store.identity("one", store.upload("one", file)) != store.identity("two", versions[1])
 
 
-def test_checksum_over_parts_alone_makes_the_version_the_identity(store: Store) -> None:
-    """S3's composite checksums depend on how the file was cut."""
-    s3 = boto3.client("s3")
-    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="k", ChecksumAlgorithm="SHA256")[
-        "UploadId"
-    ]
-    part = s3.upload_part(
-        Bucket=BUCKET, Key="k", UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256"
-    )
-    s3.complete_multipart_upload(
-        Bucket=BUCKET,
-        Key="k",
-        UploadId=upload,
-        MultipartUpload={"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]},
-    )
-    assert store.identity("k", version("k")) == (version("k"), 1)
+@pytest.mark.parametrize(
+    ("head", "identity"),
+    [
+        ({"ChecksumCRC64NVME": "n", "ChecksumCRC32": "c", "ChecksumType": "FULL_OBJECT"}, "n"),
+        ({"ChecksumSHA256": "s"}, "s"),
+        ({"ChecksumSHA256": "s-3", "ChecksumType": "COMPOSITE"}, "v1"),
+        ({}, "v1"),
+    ],
+)
+def test_identity_is_a_checksum_over_the_whole_object_or_the_version(
+    head: dict[str, str], identity: str
+) -> None:
+    """S3's composite checksums depend on how the file was cut into parts."""
+    client = boto3.client("s3")
+    with Stubber(client) as stubber:
+        stubber.add_response("head_object", {"ContentLength": 7, **head})
+        assert Store(BUCKET, client).identity("k", "v1") == (identity, 7)

@@ -1,0 +1,346 @@
+"""Routes of /v1/chat/completions and /v1/embeddings: one answer at once or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from serving.embeddings import EMBEDDING_MODEL, Embedder
+from serving.engine import Engine, Generation
+from serving.errors import ApiError, model_not_found
+from serving.judge import JUDGE_MODEL, MalformedPromptError, ReferenceJudge
+from serving.models import Catalogue
+from serving.store import Record, new_id, now
+
+DEFAULT_MAX_TOKENS = 256
+UNFINISHED = "\ufffd"
+"""What a tokenizer writes for the first bytes of a character whose last ones are still to come."""
+
+
+class Message(BaseModel):
+    """One message; its content is a text, or parts of which only texts are understood."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+
+    def plain(self) -> dict[str, str]:
+        """The message as chat templates take it.
+
+        Raises:
+            ApiError: 400, a part is not a text.
+        """
+        content = self.content
+        if not isinstance(content, str):
+            if any(part.get("type") != "text" for part in content):
+                raise ApiError(400, "Only text content is supported.", param="messages")
+            content = "".join(str(part.get("text", "")) for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class StreamOptions(BaseModel):
+    """Whether a stream ends with a chunk that holds the usage."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The body of a chat completion. Unlike OpenAI's, the default temperature is 0."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    logprobs: bool | None = None
+    response_format: dict[str, Any] | None = None
+
+    def check_supported(self) -> None:
+        """Refuse what would change the answer and is not there.
+
+        Raises:
+            ApiError: 400, naming the parameter.
+        """
+        json_wanted = (self.response_format or {"type": "text"}).get("type") != "text"
+        unsupported = {
+            "n": self.n not in (None, 1),
+            "tools": bool(self.tools),
+            "logprobs": bool(self.logprobs),
+            "response_format": json_wanted and self.model != JUDGE_MODEL,
+        }
+        for name, wanted in unsupported.items():
+            if wanted:
+                message = f"Unsupported parameter: '{name}' is not supported with this model."
+                raise ApiError(400, message, param=name, code="unsupported_parameter")
+
+
+class EmbeddingRequest(BaseModel):
+    """The body of an embeddings request."""
+
+    model: str
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+@dataclass
+class Piece:
+    """A piece of an answer: new text, the tokens so far, and why it ended, on the last one."""
+
+    text: str
+    tokens: int
+    finish: str | None = None
+
+
+class TextStream:
+    """Turns token ids into text as they come, up to a stop sequence.
+
+    Text that may be the beginning of a stop sequence or of a character is held back until it is clear.
+    """
+
+    def __init__(self, tokenizer: Any, stops: list[str]) -> None:
+        self._tokenizer = tokenizer
+        self._stops = [stop for stop in stops if stop]
+        self._ids: list[int] = []
+        self._sent = 0
+        self.stopped = False
+
+    def add(self, token: int) -> str:
+        """The text that a token makes certain."""
+        self._ids.append(token)
+        text = self._decode()
+        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            return self._send(text, min(found))
+        end = len(text) - self._held(text)
+        return "" if text.endswith(UNFINISHED) else self._send(text, end)
+
+    def finish(self) -> str:
+        """The text held back, now that no more comes."""
+        text = self._decode()
+        return "" if self.stopped else self._send(text, len(text))
+
+    def _decode(self) -> str:
+        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return text
+
+    def _send(self, text: str, end: int) -> str:
+        start, self._sent = self._sent, max(self._sent, end)
+        return text[start:end]
+
+    def _held(self, text: str) -> int:
+        sizes = (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        return max(sizes, default=0)
+
+
+class Answers:
+    """Answers chat requests with the language model or the reference judge."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, judge: ReferenceJudge) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._judge = judge
+
+    async def prepare(self, body: ChatRequest) -> tuple[int, AsyncIterator[Piece]]:
+        """The prompt's length in tokens, and the answer piece by piece; errors come before the first piece.
+
+        Raises:
+            ApiError: the model is unknown, the prompt too long or malformed, a parameter unsupported.
+        """
+        body.check_supported()
+        messages = [message.plain() for message in body.messages]
+        if body.model == JUDGE_MODEL:
+            return await self._prepare_judge(messages)
+        adapter = self._catalogue.chat(body.model).adapter
+        await run_in_threadpool(self._engine.ready.wait)
+        if self._engine.failure:
+            raise ApiError(503, f"The model could not be loaded: {self._engine.failure}")
+        tokenizer = self._engine.tokenizer
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer(text, add_special_tokens=False).input_ids
+        room = self._engine.context - len(prompt)
+        wanted = body.max_completion_tokens or body.max_tokens
+        if room < (wanted or 1):
+            raise ApiError(
+                400,
+                f"This model's maximum context length is {self._engine.context} tokens. Your messages have "
+                f"{len(prompt)} tokens and you asked for {wanted or 1} more. Please reduce one of them.",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        limit = wanted or min(room, DEFAULT_MAX_TOKENS)
+        return len(prompt), self._generate(body, adapter, prompt, limit)
+
+    async def _prepare_judge(self, messages: list[dict[str, str]]) -> tuple[int, AsyncIterator[Piece]]:
+        prompt = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+        try:
+            verdict = await run_in_threadpool(self._judge.answer, prompt)
+        except MalformedPromptError as error:
+            raise ApiError(400, str(error), param="messages", code="invalid_prompt") from error
+
+        async def whole() -> AsyncIterator[Piece]:
+            yield Piece(verdict, len(verdict.split()), "stop")
+
+        return len(prompt.split()), whole()
+
+    async def _generate(
+        self, body: ChatRequest, adapter: Any, prompt: list[int], limit: int
+    ) -> AsyncIterator[Piece]:
+        loop = asyncio.get_running_loop()
+        arrivals: asyncio.Queue[int | None | Exception] = asyncio.Queue()
+        seed = body.seed if body.seed is not None else secrets.randbits(62)
+        generation = Generation(
+            adapter=adapter,
+            prompt=prompt,
+            max_tokens=limit,
+            temperature=body.temperature or 0.0,
+            top_p=body.top_p or 1.0,
+            seed=seed & (2**63 - 1),
+            on_token=lambda token: loop.call_soon_threadsafe(arrivals.put_nowait, token),
+            on_error=lambda error: loop.call_soon_threadsafe(arrivals.put_nowait, error),
+        )
+        stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
+        stream = TextStream(self._engine.tokenizer, stops)
+        tokens = 0
+        self._engine.submit(generation)
+        try:
+            while (token := await arrivals.get()) is not None:
+                if isinstance(token, Exception):
+                    raise ApiError(500, f"Generation failed: {token}") from token
+                tokens += 1
+                text = stream.add(token)
+                if text and not stream.stopped:
+                    yield Piece(text, tokens)
+                if stream.stopped:
+                    yield Piece(text, tokens, "stop")
+                    return
+            yield Piece(stream.finish(), tokens, "length" if tokens >= limit else "stop")
+        finally:
+            generation.cancelled = True
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> Record:
+    """Token counts; the judge, which has no tokens, counts words."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+async def collect(
+    body: ChatRequest, request: Request, prompt_tokens: int, pieces: AsyncIterator[Piece]
+) -> Response:
+    """The whole answer as one JSON body; generation ends when the client hangs up."""
+    text, last = "", Piece("", 0)
+    async for last in pieces:
+        text += last.text
+        if last.tokens % 16 == 0 and await request.is_disconnected():
+            break
+    await pieces.aclose()  # type: ignore[attr-defined]
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": last.finish, "logprobs": None}
+    answer = {
+        "id": new_id("chatcmpl-"),
+        "object": "chat.completion",
+        "created": now(),
+        "model": body.model,
+        "choices": [choice],
+        "usage": usage(prompt_tokens, last.tokens),
+    }
+    return JSONResponse(answer)
+
+
+async def events(
+    body: ChatRequest, prompt_tokens: int, pieces: AsyncIterator[Piece]
+) -> AsyncIterator[str]:
+    """The answer as server-sent events, ending with [DONE]."""
+    counted = body.stream_options is not None and body.stream_options.include_usage
+    head: Record = {
+        "id": new_id("chatcmpl-"),
+        "object": "chat.completion.chunk",
+        "created": now(),
+        "model": body.model,
+    }
+
+    def chunk(delta: Record, finish: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return sse(head | {"choices": [choice]} | ({"usage": None} if counted else {}))
+
+    yield chunk({"role": "assistant", "content": ""})
+    last = Piece("", 0)
+    try:
+        async for last in pieces:
+            if last.text:
+                yield chunk({"content": last.text})
+    except ApiError as error:
+        yield sse(error.body())
+        return
+    yield chunk({}, last.finish)
+    if counted:
+        yield sse(head | {"choices": [], "usage": usage(prompt_tokens, last.tokens)})
+    yield "data: [DONE]\n\n"
+
+
+def sse(body: Record) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(body)}\n\n"
+
+
+def chat_routes(answers: Answers) -> APIRouter:
+    """/v1/chat/completions."""
+    router = APIRouter(prefix="/v1/chat")
+
+    @router.post("/completions")
+    async def complete(body: ChatRequest, request: Request) -> Response:
+        prompt_tokens, pieces = await answers.prepare(body)
+        if not body.stream:
+            return await collect(body, request, prompt_tokens, pieces)
+        stream = events(body, prompt_tokens, pieces)
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+    return router
+
+
+def embedding_routes(embedder: Embedder) -> APIRouter:
+    """/v1/embeddings."""
+    router = APIRouter(prefix="/v1/embeddings")
+
+    @router.post("")
+    def embed(body: EmbeddingRequest) -> Record:
+        if body.model != EMBEDDING_MODEL:
+            raise model_not_found(body.model)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        if not texts or not all(texts):
+            raise ApiError(400, "'input' must not be empty.", param="input")
+        if body.dimensions not in (None, 384):
+            raise ApiError(400, "This model has 384 dimensions.", param="dimensions")
+        data, tokens = [], 0
+        for index, text in enumerate(texts):
+            vector, count = embedder.embed(text)
+            tokens += count
+            packed = base64.b64encode(vector.astype(np.float32).tobytes()).decode()
+            value = packed if body.encoding_format == "base64" else vector.tolist()
+            data.append({"object": "embedding", "index": index, "embedding": value})
+        counts = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": body.model, "usage": counts}
+
+    return router
