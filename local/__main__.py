@@ -47,7 +47,7 @@ def up() -> None:
     with explained() as settings, console.status("starting") as status:
 
         def tell(line: str) -> None:
-            console.print(line, markup=False)
+            console.print(line, markup=False, soft_wrap=True)
 
         instance.up(settings, lambda doing: status.update(doing), tell)
         tell(f"Ready. For other shells: source {settings.env_file}")
@@ -95,7 +95,7 @@ def status() -> None:
         if not well:
             raise typer.Exit(1)
         for name, value in deploy.outputs(settings).items():
-            console.print(f"{name:<18} {value}", markup=False)
+            console.print(f"{name:<18} {value}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -57,7 +57,7 @@ def demo(settings: Settings, export: Path, console: Console) -> None:
         f"\nfrom the drop to the verdict {seconds:.0f} s, altogether "
         f"{time.monotonic() - began:.0f} s",
     )
-    console.print(_next(settings, project))
+    console.print(_next(settings, project), soft_wrap=True)
 
 
 def _api_url(settings: Settings) -> str:

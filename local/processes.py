@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -57,11 +58,15 @@ class Service:
 
 
 def log_file(settings: Settings, name: str) -> Path:
-    return settings.state / "logs" / f"{name}.log"
+    return settings.state / "logs" / f"{_slug(name)}.log"
 
 
 def pid_file(settings: Settings, name: str) -> Path:
-    return settings.state / "run" / f"{name}.pid"
+    return settings.state / "run" / f"{_slug(name)}.pid"
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "-")
 
 
 def instance_of(process: psutil.Process) -> str | None:
@@ -129,8 +134,10 @@ def require_free(service: Service) -> None:
 
 
 def command_line(process: psutil.Process) -> str:
+    """What a process was started with, on one line."""
     with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()) or str(process.name())
+        words = " ".join(process.cmdline()).split() or [str(process.name())]
+        return textwrap.shorten(" ".join(words), 200, placeholder=" …")
     return "(command line not visible)"
 
 

@@ -10,7 +10,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -67,42 +68,59 @@ def services(settings: Settings) -> list[Service]:
     return [emulator(settings), model_server(settings), stand_in(settings)]
 
 
-def start(settings: Settings, wanted: list[Service], say: Say, tell: Say) -> None:
-    """Starts what does not run yet, all at once, and waits for each.
+@contextmanager
+def started(settings: Settings, wanted: list[Service], say: Say, tell: Say) -> Iterator[Say]:
+    """Starts what does not run yet, all at once; yields a function that awaits one by its name.
 
-    `say` shows passing progress, `tell` a line that stays. Raises SetupError; nothing that this
-    call started is then left running.
+    `say` shows passing progress, `tell` a line that stays. Raises SetupError; when nothing ran
+    before, nothing is then left running.
     """
     missing = [found for found in wanted if processes.running(settings, found.name) is None]
     for service in missing:
         processes.require_free(service)
-    started = time.monotonic()
+    began = time.monotonic()
+
+    def ready(name: str) -> None:
+        service = next(found for found in wanted if found.name == name)
+        say(f"waiting for the {name}")
+        processes.await_healthy(settings, service)
+        again = "" if service in missing else " (was running)"
+        seconds = time.monotonic() - began
+        tell(f"{name:<18} 127.0.0.1:{service.port}  {seconds:5.1f} s{again}")
+
     try:
         for service in missing:
             processes.start(settings, service)
-        for service in wanted:
-            say(f"waiting for the {service.name}")
-            processes.await_healthy(settings, service)
-            again = "" if service in missing else " (was running)"
-            seconds = time.monotonic() - started
-            tell(f"{service.name:<18} 127.0.0.1:{service.port}  {seconds:5.1f} s{again}")
+        yield ready
     except SetupError:
         if len(missing) == len(wanted):
-            list(processes.stop(settings, SERVICES))
+            down(settings)
         raise
+
+
+def start(settings: Settings, wanted: list[Service], say: Say, tell: Say) -> None:
+    """Starts what does not run yet, and waits for each. Raises SetupError."""
+    with started(settings, wanted, say, tell) as ready:
+        for service in wanted:
+            ready(service.name)
 
 
 def up(settings: Settings, say: Say, tell: Say) -> None:
     """Brings the instance up: servers, stacks, seeds, `env`.
 
-    Raises SetupError, DeployError, AssemblyError.
+    The template is deployed while the model server still loads. Raises SetupError, DeployError,
+    AssemblyError.
     """
     settings.state.mkdir(parents=True, exist_ok=True)
-    start(settings, services(settings), say, tell)
-    deployed = deploy.deploy(settings, say)
-    tell(template.summary(deployed.stripped))
-    stacks = ", ".join(f"{name} {what}" for name, what in deployed.stacks.items())
-    tell(f"synth {deployed.synth_seconds:.1f} s, deploy {deployed.deploy_seconds:.1f} s: {stacks}")
+    with started(settings, services(settings), say, tell) as ready:
+        ready("emulator")
+        deployed = deploy.deploy(settings, say)
+        tell(template.summary(deployed.stripped))
+        stacks = ", ".join(f"{name} {what}" for name, what in deployed.stacks.items())
+        spent = f"synth {deployed.synth_seconds:.1f} s, deploy {deployed.deploy_seconds:.1f} s"
+        tell(f"{spent}: {stacks}")
+        ready("SageMaker stand-in")
+        ready("model server")
     outputs = deploy.outputs(settings)
     seed.seed(settings, outputs["bucket"], base_weights(settings), say)
     write_env(settings, deploy.local_api_url(settings, outputs["api_url"]))

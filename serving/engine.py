@@ -137,7 +137,9 @@ class Engine:
 
     def _load(self) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         torch.set_num_threads(self._threads)
         self.weights_dir = self._weights()
         self.tokenizer = AutoTokenizer.from_pretrained(self.weights_dir)

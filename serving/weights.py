@@ -58,7 +58,7 @@ def base_weights(cache: Path) -> Path:
 
     Processes that start together convert once: the others wait.
     """
-    target = cache / f"{BASE_MODEL}-{GGUF_SHA256[:8]}"
+    target = cache / BASE_MODEL
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +73,9 @@ def _convert(gguf: Path, target: Path) -> None:
     started = time.monotonic()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     scratch = Path(tempfile.mkdtemp(dir=target.parent))
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -62,6 +62,7 @@ def world(aws: None, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Ite
     """The pipeline with a project `shop` whose models live at `provider`."""
     from tests.support.world import running_world
 
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     with running_world(monkeypatch, provider) as world:
         world.put_project()
         yield world

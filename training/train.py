@@ -635,7 +635,9 @@ def run(environ: Mapping[str, str], root: Path = ROOT) -> bool:
     device, dtype = pick_device()
     torch.set_num_threads(hp.threads)
     from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(weights)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     rows, too_long = encode_rows(tokenizer, train_dir, hp.max_length)

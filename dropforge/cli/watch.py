@@ -15,6 +15,9 @@ from rich.text import Text
 
 from dropforge.backends.registry import RUNNING, Item
 
+LOG_SECONDS = 10.0
+"""Where a run is printed rather than drawn, a stage that is under way tells so this often."""
+
 STAGES = ("drop", "clean", "validate", "train", "judge", "promote")
 
 
@@ -53,16 +56,20 @@ def _print_changes(
     console: Console, read: Callable[[], Item | None], interval: float, give_up: float
 ) -> Item | None:
     printed: dict[str, str] = {}
+    due: dict[str, float] = {}
     while True:
         run = read()
-        if run is None and time.monotonic() > give_up:
+        now = time.monotonic()
+        if run is None and now > give_up:
             return None
+        ended = run is not None and run["status"] != RUNNING
         for stage in STAGES:
             line = describe(run or {}, stage)
-            if line and printed.get(stage) != line:
-                printed[stage] = line
+            over = ended or (run or {}).get("stage") != stage
+            if line and printed.get(stage) != line and (over or now >= due.get(stage, 0)):
+                printed[stage], due[stage] = line, now + LOG_SECONDS
                 console.print(f"{stage:<9} {line}", highlight=False, soft_wrap=True)
-        if run is not None and run["status"] != RUNNING:
+        if ended:
             return run
         time.sleep(interval)
 

@@ -24,7 +24,7 @@ from lambdas.train import launch, poll
 from lambdas.validate import handler as validate
 from tests.support.provider import Provider
 
-PROJECT = "backend: openai\nmodel: small\njudge: {model: judge, samples: 60, batch: 8}\n"
+PROJECT = "backend: openai\nmodel: small\njudge: {model: judge, samples: 60, batch: 20}\n"
 Handler = Callable[[dict[str, Any], Any], Any]
 STAGES: dict[str, tuple[Handler, str]] = {
     "clean": (clean.handler, "clean"),
@@ -80,8 +80,10 @@ class World:
         ]
 
     def run(self, state: dict[str, Any], until: str = "promote") -> dict[str, Any]:
-        """Take a state through the stages as the state machine does, up to and with one."""
+        """Take a state on from where it is as the state machine does, up to and with a stage."""
         for name, (handler, place) in STAGES.items():
+            if place in state:
+                continue
             if name == "judge":
                 state[place] = [
                     handler({**_judge_item(state), "batch": index}, None)
@@ -101,7 +103,7 @@ class World:
     def run_item(self, state: dict[str, Any], project: str = "shop") -> dict[str, Any]:
         return self.registry.get(project, f"run#{state['run']['run_id']}") or {}
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def listed(self, prefix: str = "") -> list[str]:
         listed = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return [entry["Key"] for entry in listed.get("Contents", [])]
 

@@ -1,0 +1,240 @@
+"""What local/emulator.py changes in ministack, and why.
+
+Each patch says how to notice that it is not needed any more. They replace private names, which is
+why the emulator's version is checked before they are applied.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import threading
+import time
+import types
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+POLL_SECONDS: Final = 0.5
+ANNOUNCE_SECONDS: Final = 2.0
+"""After a restart, until every service has loaded its state."""
+
+CUT_OFF: Final = "States.ServiceRestart"
+CREATE_TRAINING_JOB: Final = "arn:aws:states:::sagemaker:createTrainingJob"
+
+Patched = Callable[..., Any]
+"""A function of the emulator, or what takes its place."""
+
+
+def exception_name(log: str, message: str) -> str | None:
+    """The class name of the exception whose traceback `log` ends with, without its module.
+
+    None where there is no traceback. `message` is str() of that exception: it may span lines and
+    hold anything, so it is matched literally.
+    """
+    ending = rf": {re.escape(message)}" if message else ""
+    found = re.findall(rf"^((?:[\w<>]+\.)*[A-Za-z_]\w*){ending}$", log, flags=re.MULTILINE)
+    if not found or "Traceback (most recent call last):" not in log:
+        return None
+    return str(found[-1]).rpartition(".")[2]
+
+
+def with_exception_names(execute: Patched) -> Patched:
+    """Gives a failed Lambda the errorType that AWS gives it: the exception's class name.
+
+    Why: ministack reports every exception as `Runtime.HandlerError`, so ASL Retry and Catch by
+    class name never match. Not needed any more when tests/contract/test_emulator_states.py passes
+    without it.
+    """
+
+    @functools.wraps(execute)
+    def executed(function: dict[str, Any], event: Any, request_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = execute(function, event, request_id)
+        body = result.get("body")
+        if not isinstance(body, dict) or body.get("errorType") != "Runtime.HandlerError":
+            return result
+        name = exception_name(result.get("log") or "", body.get("errorMessage") or "")
+        return {**result, "body": {**body, "errorType": name}} if name else result
+
+    return executed
+
+
+def with_max_concurrency_path(run_items: Patched, resolve: Patched) -> Patched:
+    """Honours a Map state's MaxConcurrencyPath.
+
+    Why: ministack reads MaxConcurrency only and would run every item at once, a Lambda process
+    each. Not needed any more when tests/contract/test_emulator_states.py passes without it.
+    """
+
+    @functools.wraps(run_items)
+    def ran(state: dict[str, Any], raw_input: Any, execution: Any, context: Any) -> Any:
+        path = state.get("MaxConcurrencyPath")
+        if path is not None:
+            state = {**state, "MaxConcurrency": int(resolve(path, raw_input, context))}
+        return run_items(state, raw_input, execution, context)
+
+    return ran
+
+
+def with_version_id(fire: Patched, dispatch: Patched) -> tuple[Patched, Patched]:
+    """Adds `version-id` to the S3 events on EventBridge, as S3 does for a bucket with versioning.
+
+    Why: ministack hands the version to SQS and SNS notifications but leaves it out of the
+    EventBridge event, and the identity of a drop is bucket, key and version. Not needed any more
+    when tests/contract/test_emulator_events.py passes without it. Returns replacements for
+    s3._fire_s3_event and eventbridge._dispatch_event.
+    """
+    current = threading.local()
+
+    @functools.wraps(fire)
+    def fired(*args: Any, version_id: str | None = None, **kwargs: Any) -> None:
+        current.version_id = version_id
+        try:
+            fire(*args, version_id=version_id, **kwargs)
+        finally:
+            current.version_id = None
+
+    @functools.wraps(dispatch)
+    def dispatched(event: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        version_id = getattr(current, "version_id", None)
+        if version_id and event.get("Source") == "aws.s3":
+            detail = json.loads(event["Detail"])
+            detail["object"].setdefault("version-id", version_id)
+            event = {**event, "Detail": json.dumps(detail)}
+        return dispatch(event, *args, **kwargs)
+
+    return fired, dispatched
+
+
+def with_aborted_executions(
+    restore: Patched, executions: Any, announce: Callable[[dict[str, Any]], None]
+) -> Patched:
+    """Ends executions that a restart cut off as ABORTED, and announces that on EventBridge.
+
+    Why: ministack marks them FAILED without an event, so nobody would ever record that the run is
+    over; on AWS nothing cuts an execution off. Not needed any more when
+    tests/contract/test_emulator_restart.py passes without it. Takes the place of
+    stepfunctions._restore_state.
+    """
+
+    @functools.wraps(restore)
+    def restored(data: Any) -> None:
+        restore(data)
+        for execution in executions.all_values():
+            if execution.get("error") == CUT_OFF and execution["status"] == "FAILED":
+                execution.update(status="ABORTED", cause="The emulator was restarted.")
+                timer = threading.Timer(ANNOUNCE_SECONDS, announce, (execution,))
+                timer.daemon = True
+                timer.start()
+
+    return restored
+
+
+def sharing_archives(folder: Path) -> types.SimpleNamespace:
+    """A `zipfile` module whose archives are extracted once, and linked wherever they are wanted.
+
+    Why: ministack unpacks a function's code for every worker, which at 80 MB and thousands of files
+    is most of a cold start, and again after every exception. On AWS the code is read-only and may
+    be shared all the same. Not needed any more when workers share unpacked code. Takes the place
+    of lambda_runtime.zipfile; what is unpacked stays below `folder`.
+    """
+    lock = threading.Lock()
+
+    class SharedArchive(zipfile.ZipFile):
+        def extractall(self, path: Any = None, members: Any = None, pwd: Any = None) -> None:
+            content = [(entry.filename, entry.CRC, entry.file_size) for entry in self.infolist()]
+            shared = folder / hashlib.sha256(repr(content).encode()).hexdigest()
+            with lock:
+                if not shared.exists():
+                    draft = shared.with_suffix(".draft")
+                    super().extractall(draft, members, pwd)
+                    draft.rename(shared)
+            target = Path(path)
+            target.rmdir()
+            target.symlink_to(shared, target_is_directory=True)
+
+    return types.SimpleNamespace(**{**vars(zipfile), "ZipFile": SharedArchive})
+
+
+def training_task(
+    failure: Callable[[str, str], Exception], client: Callable[[], Any]
+) -> Callable[[str, Any], Any]:
+    """The ASL service integration `sagemaker:createTrainingJob`, with and without `.sync`.
+
+    Why: ministack has no SageMaker, and answers this resource with States.Runtime. Not needed any
+    more once it has one. `failure(error, cause)` makes the emulator's own execution error, `client`
+    a boto3 SageMaker client. As on AWS, `.sync` returns the job's description; a job that ends in
+    any other way than Completed fails with States.TaskFailed, and the cause is the description in
+    JSON, which holds FailureReason.
+    """
+
+    def run(resource: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        from botocore.exceptions import ClientError, ParamValidationError
+
+        try:
+            sagemaker = client()
+            created = sagemaker.create_training_job(**parameters)
+            if not resource.endswith(".sync"):
+                return {"TrainingJobArn": created["TrainingJobArn"]}
+            description = await_training_job(sagemaker, parameters["TrainingJobName"])
+        except ClientError as error:
+            said = error.response["Error"]
+            raise failure(service_error(said["Code"]), said["Message"]) from error
+        except (ParamValidationError, TypeError) as error:
+            raise failure("States.Runtime", str(error)) from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise failure("SageMaker.SdkClientException", reason) from error
+        if description["TrainingJobStatus"] != "Completed":
+            raise failure("States.TaskFailed", json.dumps(description))
+        return description
+
+    return run
+
+
+def await_training_job(sagemaker: Any, name: str) -> dict[str, Any]:
+    """Polls until the job has ended; its description, with times in epoch milliseconds."""
+    while True:
+        description = dict(sagemaker.describe_training_job(TrainingJobName=name))
+        if description["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+            break
+        time.sleep(POLL_SECONDS)
+    description.pop("ResponseMetadata", None)
+    written = json.dumps(description, default=lambda moment: int(moment.timestamp() * 1000))
+    plain: dict[str, Any] = json.loads(written)
+    return plain
+
+
+def service_error(code: str) -> str:
+    """The ASL error name of a SageMaker error code; AmazonSageMakerException if not modelled."""
+    if code in ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound"):
+        return f"SageMaker.{code}Exception"
+    return "SageMaker.AmazonSageMakerException"
+
+
+def apply(code_folder: Path) -> None:
+    """Applies every patch to the imported ministack; unpacked Lambdas go below `code_folder`."""
+    import boto3
+    from ministack.core import lambda_runtime
+    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions
+
+    code_folder.mkdir(parents=True, exist_ok=True)
+    lambda_runtime.zipfile = sharing_archives(code_folder)
+    lambda_svc._execute_function_warm = with_exception_names(lambda_svc._execute_function_warm)
+    stepfunctions._run_map_items = with_max_concurrency_path(
+        stepfunctions._run_map_items, stepfunctions._resolve_path_or_ctx
+    )
+    s3._fire_s3_event, eventbridge._dispatch_event = with_version_id(
+        s3._fire_s3_event, eventbridge._dispatch_event
+    )
+    stepfunctions._restore_state = with_aborted_executions(
+        stepfunctions._restore_state,
+        stepfunctions._executions,
+        stepfunctions._emit_execution_status_event,
+    )
+    stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_task(
+        stepfunctions._ExecutionError, lambda: boto3.session.Session().client("sagemaker")
+    )

@@ -1,0 +1,623 @@
+"""The pipeline's Lambda functions, called as the state machine and SQS call them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from dropforge.artifacts import CleanManifest, DatasetManifest, FineTuneJob, Verdict
+from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
+from dropforge.errors import (
+    NoDataError,
+    RetryableError,
+    TooFewExamplesError,
+    TrainingFailedError,
+    TrainingTimedOutError,
+)
+from lambdas import edge
+from lambdas.drop import handler as drop_handler
+from lambdas.fail import handler as fail_handler
+from lambdas.judge import batch
+from lambdas.schedule import handler as schedule_handler
+from lambdas.train import launch, poll
+from tests.support.provider import Provider, answers
+from tests.support.tickets import ticket, tickets_csv, tickets_jsonl
+from tests.support.world import PROJECT, World
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FEW, ENOUGH = 60, 240
+"""Tickets to train on, and to judge on too."""
+
+
+def knows_the_answers(provider: Provider) -> None:
+    """The tuned model gives the agents' answers, the base none, and the judge sees it."""
+    answer = {ticket(i)[0]: ticket(i)[1] for i in range(2 * ENOUGH)}
+
+    def chat(model: str, messages: list[dict[str, str]]) -> str:
+        said = messages[-1]["content"]
+        if model == "judge":
+            first, second = said.index("Please order part", said.index("<answer_a")), 0
+            second = said.index("<answer_b")
+            return json.dumps({"winner": "A" if first < second else "B", "confidence": 0.9})
+        return answer[said] if model == "ft:tuned" else "I do not know."
+
+    provider.chat = chat
+
+
+def trained(world: World, provider: Provider, data: str = tickets_csv(ENOUGH)) -> dict[str, Any]:
+    """A dropped export, its job started and finished."""
+    state = world.run(world.drop(data), until="launch")
+    provider.finish()
+    return state
+
+
+# --- drop
+
+
+def test_drop_starts_one_execution_with_the_exact_version(world: World) -> None:
+    event = world.put("exports/shop/t.csv", tickets_csv(5))
+    assert world.take(event) == {"batchItemFailures": []}
+    (state,) = world.executions()
+    run = state["run"]
+    assert (run["project"], run["key"]) == ("shop", "exports/shop/t.csv")
+    assert run["version_id"] == event["detail"]["object"]["version-id"]
+    item = world.run_item(state)
+    assert (item["status"], item["stage"], item["key"]) == (RUNNING, "drop", run["key"])
+    assert f"projects/shop/versions/{run['config']}.json" in world.listed()
+
+
+def test_same_content_under_another_name_starts_nothing(world: World) -> None:
+    first = world.drop(tickets_csv(5))
+    world.take(world.put("exports/shop/copy.csv", tickets_csv(5)))
+    assert len(world.executions()) == 1
+    repeated = [r for r in world.registry.items("shop", "run#") if r["status"] == "repeated"]
+    assert [r["repeats"] for r in repeated] == [first["run"]["run_id"]]
+
+
+def test_same_content_with_another_configuration_runs_again(world: World) -> None:
+    world.drop(tickets_csv(5))
+    world.put_project(PROJECT + "monthly: true\n")
+    world.drop(tickets_csv(5))
+    assert len(world.executions()) == 2
+
+
+def test_same_content_after_a_failure_runs_again(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    world.fail(state, NoDataError("Nothing in it."))
+    assert "exports/shop/tickets.csv.error.txt" in world.listed()
+    world.drop(tickets_csv(5))
+    assert len(world.executions()) == 2
+    assert "exports/shop/tickets.csv.error.txt" not in world.listed()
+
+
+def test_export_without_a_project_is_refused_beside_the_file(world: World) -> None:
+    assert world.take(world.put("exports/other/t.csv", "x")) == {"batchItemFailures": []}
+    assert not world.executions()
+    said = world.store.read("exports/other/t.csv.error.txt").decode()
+    assert said.startswith("PROJECT: There is no project 'other' yet. Put its configuration at")
+    (item,) = world.registry.items("other", "run#")
+    assert (item["status"], item["error"]) == (FAILED, said.strip())
+
+
+def test_wrong_project_file_is_refused_and_the_last_good_one_holds(world: World) -> None:
+    world.put_project("backend: openai\nmodle: small\n")
+    assert b"modle" in world.store.read("projects/shop/project.yaml.error.txt")
+    world.drop(tickets_csv(5))
+    assert len(world.executions()) == 1
+    world.put_project()
+    assert "projects/shop/project.yaml.error.txt" not in world.listed()
+
+
+def test_project_file_is_registered_as_it_stands_when_events_are_late(world: World) -> None:
+    old = world.put("projects/shop/project.yaml", PROJECT + "monthly: true\n")
+    new = world.put("projects/shop/project.yaml", PROJECT)
+    world.take(new)
+    world.take(old)
+    assert (world.registry.get("shop", "config") or {})["monthly"] is False
+
+
+@pytest.mark.parametrize(("backend", "base"), [("openai", "small"), ("sagemaker", "base")])
+def test_configuration_tells_the_chat_path_all_it_needs(
+    world: World, backend: str, base: str
+) -> None:
+    world.put_project(f"backend: {backend}\nmodel: small\nsystem_prompt: Be kind.\n")
+    config = world.registry.get("shop", "config") or {}
+    assert (config["backend"], config["base_model_id"]) == (backend, base)
+    assert (config["model"], config["system_prompt"]) == ("small", "Be kind.")
+    assert world.registry.projects() == ["shop"]
+
+
+def test_file_too_large_for_a_run_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drop_handler, "MAX_BYTES", 10)
+    world.take(world.put("exports/shop/t.csv", "x" * 11))
+    assert world.store.read("exports/shop/t.csv.error.txt").startswith(b"TOO_LARGE")
+    assert not world.executions()
+
+
+def test_our_own_messages_start_nothing(world: World) -> None:
+    assert world.take(world.put("exports/shop/t.csv.error.txt", "x")) == {"batchItemFailures": []}
+    assert not world.registry.items("shop", "run#")
+
+
+# --- clean and validate
+
+
+def test_example_export_is_reported_with_its_known_counts(world: World) -> None:
+    world.put_project((EXAMPLES / "project.yaml").read_text())
+    state = world.run(world.drop((EXAMPLES / "tickets.csv").read_bytes()), until="clean")
+    expected = json.loads((EXAMPLES / "tickets.expected.json").read_text())
+    broken = expected["broken_by_reason"]
+    manifest = world.store.load(f"clean/shop/{state['clean']['hash']}/manifest.json", CleanManifest)
+    assert manifest.read == expected["rows"] == manifest.kept + sum(manifest.rejected.values())
+    assert manifest.kept == expected["clean"]
+    assert manifest.source.sha256 == expected["sha256"]
+    assert manifest.rejected == {
+        "duplicate": expected["duplicates"],
+        "near-duplicate": expected["near_duplicates"],
+        "unanswered": expected["unanswered"],
+        "broken row": broken["too_few_cells"] + broken["too_many_cells"],
+        "no question": broken["empty_question"],
+        "not valid UTF-8": broken["invalid_utf8"],
+    }
+    found = {kind.lower(): n for kind, n in manifest.redacted_rows.items() if kind != "NAME"}
+    secrets = dict(expected["secret_rows"])
+    secrets["aws_key"] = secrets.pop("aws_access_key_id")
+    assert found == {**expected["pii_rows"], **secrets}
+    item = world.run_item(state)
+    assert (item["clean"]["read"], item["clean"]["kept"]) == (manifest.read, manifest.kept)
+
+
+def test_rejected_rows_are_written_with_place_and_reason(world: World) -> None:
+    good = tickets_csv(9)
+    state = world.run(world.drop(f"{good}only one cell\n"), until="clean")
+    (line,) = world.store.read(f"rejected/shop/{state['clean']['hash']}.jsonl").splitlines()
+    rejected = json.loads(line)
+    assert (rejected["position"], rejected["reason"]) == (10, "broken row")
+    assert rejected["offset"] == len(good.encode())
+
+
+def test_stage_again_changes_nothing(world: World) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    before = {key: world.store.read(key) for key in world.listed()}
+    again = world.run({"run": state["run"]}, until="validate")
+    assert again == state
+    assert {key: world.store.read(key) for key in world.listed()} == before
+
+
+def test_dataset_is_built_from_all_files_of_the_project(world: World) -> None:
+    world.run(world.drop(tickets_csv(40), "exports/shop/a.csv"), until="clean")
+    state = world.run(world.drop(tickets_jsonl(FEW), "exports/shop/b.jsonl"), until="validate")
+    key = f"validate/shop/{state['dataset']['hash']}/manifest.json"
+    manifest = world.store.load(key, DatasetManifest)
+    assert len(manifest.parts) == 2
+    assert manifest.repeated_across_parts == 40
+    assert all(manifest.tokens[split] > 0 for split in ("train", "validation", "test"))
+    assert state["dataset"]["examples"] == manifest.examples
+    report = world.store.read(key.replace("manifest.json", "report.html"))
+    assert b"a.csv" in report
+    assert b"b.jsonl" in report
+
+
+def test_file_dropped_again_replaces_its_former_self(world: World) -> None:
+    world.run(world.drop(tickets_csv(40)), until="clean")
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    key = f"validate/shop/{state['dataset']['hash']}/manifest.json"
+    assert world.store.load(key, DatasetManifest).parts == (state["clean"]["hash"],)
+
+
+def test_too_few_tickets_stop_before_any_spending(world: World, provider: Provider) -> None:
+    with pytest.raises(TooFewExamplesError):
+        world.run(world.drop(tickets_csv(8)))
+    assert not provider.files
+
+
+# --- train
+
+
+def test_launch_keeps_the_job_and_its_files(world: World, provider: Provider) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert not state["job"]["start_training_job"]
+    key = f"train/shop/{state['job']['spec']}"
+    job = world.store.load(f"{key}/manifest.json", FineTuneJob)
+    assert (job.job_id, job.attempt) == ("ftjob-1", 1)
+    lines = world.store.read(f"{key}/input/train/train.jsonl").splitlines()
+    assert len(lines) == state["dataset"]["examples"]["train"]
+    first = json.loads(lines[0])["messages"]
+    assert [m["role"] for m in first] == ["system", "user", "assistant"]
+    assert world.run_item(state)["train"]["job_id"] == "ftjob-1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "hours", "seconds"), [(5, 2, 5), (60, 24, 60), (5, 24, 35), (60, 120, 173)]
+)
+def test_long_job_is_polled_less_often(asked: int, hours: float, seconds: int) -> None:
+    """An execution of Step Functions may have 25,000 events, and a poll makes nine of them."""
+    assert launch.poll_seconds(asked, hours) == seconds
+    assert 9 * hours * 3600 / seconds < 25_000
+
+
+def test_launch_retried_makes_no_second_job(world: World, provider: Provider) -> None:
+    provider.create_faults = [answers(500)]
+    provider.keeps_job = False
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    with pytest.raises(RetryableError):
+        launch.handler(state, None)
+    for _ in range(3):
+        launch.handler(state, None)
+    assert len(provider.jobs) == 1
+
+
+def test_two_runs_with_one_spec_share_the_job(world: World, provider: Provider) -> None:
+    first = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    other = {**first, "run": {**first["run"], "run_id": "other"}}
+    assert launch.handler(first, None)["spec"] == launch.handler(other, None)["spec"]
+    assert len(provider.jobs) == 1
+
+
+def test_run_waits_while_another_is_starting_the_same_job(world: World, provider: Provider) -> None:
+    first = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    provider.refuses = answers(500)
+    with pytest.raises(RetryableError):
+        launch.handler(first, None)
+    provider.refuses = None
+    other = {**first, "run": {**first["run"], "run_id": "other"}}
+    with pytest.raises(RetryableError, match="Another run"):
+        launch.handler(other, None)
+    assert not provider.jobs
+
+
+def test_run_takes_over_from_one_that_failed_to_start_the_job(
+    world: World, provider: Provider
+) -> None:
+    first = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    provider.refuses = answers(401)
+    with pytest.raises(Exception, match="Secrets Manager") as refused:
+        launch.handler(first, None)
+    world.fail(first, refused.value)
+    provider.refuses = None
+    again = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert again["run"]["run_id"] != first["run"]["run_id"]
+    assert len(provider.jobs) == 1
+
+
+def test_failed_job_is_tried_anew_by_the_next_run(world: World, provider: Provider) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    provider.jobs[0].update(status="failed", error={"code": "x", "message": "bad", "param": ""})
+    with pytest.raises(TrainingFailedError, match="ftjob-1 ended without a model: bad") as failed:
+        poll.handler(state, None)
+    world.fail(state, failed.value)
+    world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert [job["metadata"]["dropforge_attempt"] for job in provider.jobs] == ["1", "2"]
+
+
+def test_poll_waits_and_notes_the_progress(world: World, provider: Provider) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    provider.events = [{"id": "e", "data": {"step": 4, "train_loss": 2.5, "total_steps": 9}}]
+    assert poll.handler(state, None) == {"state": "Pending"}
+    progress = {"step": 4, "train_loss": 2.5, "steps": 9, "note": "running"}
+    assert world.run_item(state)["progress"] == progress
+    provider.events = [{"id": "f", "data": {"step": 5, "train_loss": float("nan")}}]
+    poll.handler(state, None)
+    curve = world.store.read(f"train/shop/{state['job']['spec']}/events.jsonl").splitlines()
+    assert [json.loads(line)["step"] for line in curve] == [4, 5]
+
+
+def test_finished_job_becomes_one_model_version(world: World, provider: Provider) -> None:
+    state = trained(world, provider, tickets_csv(FEW))
+    model = poll.handler(state, None)["model"]
+    assert (model["model_id"], model["base_model_id"]) == ("ft:tuned", "small")
+    first = world.registry.get("shop", f"model#{model['version']}") or {}
+    assert first["run_id"] == state["run"]["run_id"]
+    other = {**state, "run": {**state["run"], "run_id": "other"}}
+    poll.handler(other, None)
+    assert world.registry.get("shop", f"model#{model['version']}") == first
+
+
+def test_overdue_job_is_cancelled(
+    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    late = poll.time.time() + 25 * 3600
+    monkeypatch.setattr(poll.time, "time", lambda: late)
+    with pytest.raises(TrainingTimedOutError):
+        poll.handler(state, None)
+    assert provider.jobs[0]["status"] == "cancelled"
+
+
+# --- judge, promote
+
+
+def test_better_model_is_promoted(world: World, provider: Provider) -> None:
+    knows_the_answers(provider)
+    state = world.run(trained(world, provider))
+    assert state["evaluation"]["verdict"] == "promote"
+    champion = world.registry.champion("shop") or {}
+    version = state["poll"]["model"]["version"]
+    assert (champion["version"], champion["model_id"]) == (version, "ft:tuned")
+    assert (champion["who"], champion["previous"]) == ("pipeline", None)
+    item = world.run_item(state)
+    assert (item["status"], item["promoted"]) == (SUCCEEDED, True)
+    samples = state["dataset"]["examples"]["test"]
+    assert item["judge"]["samples"] == samples
+    verdict = world.store.load(f"judge/shop/{state['plan']['hash']}/verdict.json", Verdict)
+    base = verdict.evaluation.comparisons["base"]
+    assert (base.wins, base.losses, base.flips) == (samples, 0, 0)
+    assert verdict.evaluation.fact_recall == {"challenger": 1.0, "base": 0.0}
+    assert f"judge/shop/{state['plan']['hash']}/report.html" in world.listed()
+
+
+def test_promotion_again_moves_nothing(world: World, provider: Provider) -> None:
+    knows_the_answers(provider)
+    done = world.run(trained(world, provider))
+    assert done.pop("promotion")["promoted"]
+    assert not world.run(done)["promotion"]["promoted"]
+    assert (world.registry.champion("shop") or {})["revision"] == 1
+
+
+def test_version_taken_out_of_service_is_not_promoted_again(
+    world: World, provider: Provider
+) -> None:
+    knows_the_answers(provider)
+    state = world.run(trained(world, provider), until="verdict")
+    version = state["poll"]["model"]["version"]
+    world.registry.update("shop", f"model#{version}", {"status": "rolled back"})
+    assert not world.run(state)["promotion"]["promoted"]
+    assert world.registry.champion("shop") is None
+
+
+def test_challenger_meets_the_champion_pinned_when_judging_began(
+    world: World, provider: Provider
+) -> None:
+    knows_the_answers(provider)
+    old = {"version": "old", "backend": "openai", "model_id": "ft:old"}
+    world.registry.move_champion("shop", old, who="ann", why="", at=1.0)
+    state = world.run(trained(world, provider), until="plan")
+    assert state["plan"]["champion"] == old
+    new = {"version": "new", "backend": "openai", "model_id": "ft:new"}
+    world.registry.move_champion("shop", new, who="bob", why="", at=2.0)
+    for index in state["plan"]["batches"]:
+        batch.handler(
+            {**state, "model": state["poll"]["model"], "batch": index},
+            None,
+        )
+    asked = {chat["model"] for chat in provider.chats}
+    assert asked == {"ft:tuned", "small", "ft:old", "judge"}
+
+
+def test_judged_batch_is_not_judged_again(world: World, provider: Provider) -> None:
+    knows_the_answers(provider)
+    state = world.run(trained(world, provider), until="judge")
+    asked = len(provider.chats)
+    batch.handler({**state, "model": state["poll"]["model"], "batch": 0}, None)
+    assert len(provider.chats) == asked
+
+
+def test_provider_in_trouble_makes_the_batch_retryable(world: World, provider: Provider) -> None:
+    state = world.run(trained(world, provider), until="plan")
+    provider.refuses = answers(503)
+    with pytest.raises(RetryableError):
+        batch.handler({**state, "model": state["poll"]["model"], "batch": 0}, None)
+    assert not world.listed("judge/")
+
+
+# --- sagemaker
+
+
+class FakeSageMaker:
+    """Training jobs and inference components by name."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.components: dict[str, str] = {}
+
+    def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:  # noqa: N803
+        if TrainingJobName not in self.jobs:
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "DescribeTrainingJob")
+        return self.jobs[TrainingJobName]
+
+    def describe_inference_component(self, InferenceComponentName: str) -> dict[str, Any]:  # noqa: N803
+        if InferenceComponentName not in self.components:
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "Describe")
+        return {"InferenceComponentStatus": self.components[InferenceComponentName]}
+
+    def create_inference_component(self, InferenceComponentName: str, **_: Any) -> None:  # noqa: N803
+        self.components[InferenceComponentName] = "Creating"
+
+
+@pytest.fixture
+def sagemaker(world: World, monkeypatch: pytest.MonkeyPatch) -> FakeSageMaker:
+    fake = FakeSageMaker()
+    backend = edge.SageMakerBackend("dropforge", "base", client=fake)  # type: ignore[arg-type]
+    monkeypatch.setattr(edge, "sagemaker_backend", lambda endpoint, base: backend)
+    world.put_project(PROJECT.replace("openai", "sagemaker"))
+    return fake
+
+
+def test_sagemaker_job_is_started_by_the_state_machine_of_one_run(
+    world: World, sagemaker: FakeSageMaker
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert state["job"]["start_training_job"]
+    assert state["job"]["hyperparameters"]["epochs"] == "3"
+    other = {**state, "run": {**state["run"], "run_id": "other"}}
+    assert not launch.handler(other, None)["start_training_job"]
+    name = state["job"]["training_job_name"]
+    sagemaker.jobs[name] = {"TrainingJobName": name, "TrainingJobStatus": "InProgress"}
+    assert not launch.handler(state, None)["start_training_job"]
+
+
+def test_sagemaker_job_that_was_never_created_is_started_by_the_next_run(
+    world: World, sagemaker: FakeSageMaker
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    world.fail(state, RuntimeError("ResourceLimitExceeded"))
+    again = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert again["job"]["start_training_job"]
+    assert again["job"]["training_job_name"] == state["job"]["training_job_name"]
+
+
+def test_sagemaker_model_answers_as_its_component(world: World, sagemaker: FakeSageMaker) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    name = state["job"]["training_job_name"]
+    sagemaker.jobs[name] = {
+        "TrainingJobName": name,
+        "TrainingJobStatus": "Completed",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://bucket/model.tar.gz"},
+        "FinalMetricDataList": [{"MetricName": "train_loss", "Value": 1.5}],
+    }
+    assert poll.handler(state, None) == {"state": "Pending"}
+    (component,) = sagemaker.components
+    sagemaker.components[component] = "InService"
+    model = poll.handler(state, None)["model"]
+    assert (model["model_id"], model["base_model_id"]) == (component, "base")
+
+
+# --- fail
+
+
+def test_our_own_error_is_told_beside_the_file_and_in_the_run(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    error = NoDataError("None of the 5 rows is usable.", hint="Export resolved tickets.")
+    said = "NO_DATA: None of the 5 rows is usable. Export resolved tickets."
+    assert world.fail(state, error) == {"message": said}
+    assert world.store.read("exports/shop/tickets.csv.error.txt").decode() == said + "\n"
+    item = world.run_item(state)
+    assert (item["status"], item["error"]) == (FAILED, said)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"Error": "KeyError", "Cause": '{"errorMessage": "\'x\'", "stackTrace": ["secret"]}'},
+        {"Error": "ClientError", "Cause": '{"errorMessage": "An error occurred (AccessDenied)"}'},
+        {"Error": "States.Timeout", "Cause": "not JSON"},
+        {"Error": "States.Runtime", "Cause": "[1]"},
+        {"Error": "States.TaskFailed"},
+    ],
+)
+def test_any_other_error_is_named_with_where_to_look(world: World, error: dict[str, str]) -> None:
+    state = world.drop(tickets_csv(5))
+    world.registry.update("shop", f"run#{state['run']['run_id']}", {"stage": "judge"})
+    said = fail_handler.handler({**state, "error": error}, None)["message"]
+    assert said.startswith(f"INTERNAL: The judge stage ended with {error['Error']}.")
+    assert state["run"]["run_id"] in said
+    assert "secret" not in said
+
+
+def test_execution_that_was_aborted_is_told_too(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    event = {"detail": {"status": "ABORTED", "input": json.dumps(state)}}
+    assert "ended with ABORTED" in fail_handler.handler(event, None)["message"]
+    assert world.run_item(state)["status"] == FAILED
+
+
+def test_execution_whose_input_the_event_leaves_out_is_looked_up(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    arn = world.arn.replace(":stateMachine:", ":execution:") + f":{state['run']['run_id']}"
+    event = {"detail": {"status": "TIMED_OUT", "input": None, "executionArn": arn}}
+    fail_handler.handler(event, None)
+    assert world.run_item(state)["status"] == FAILED
+
+
+def test_reason_of_a_failed_sagemaker_job_is_told(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    cause = {"TrainingJobName": "job-1", "FailureReason": "CUDA out of memory"}
+    error = {"Error": "States.TaskFailed", "Cause": json.dumps(cause)}
+    said = fail_handler.handler({**state, "error": error}, None)["message"]
+    assert said == "TRAINING_FAILED: Job job-1 ended without a model: CUDA out of memory"
+
+
+def test_second_word_of_a_failure_changes_nothing(world: World) -> None:
+    state = world.drop(tickets_csv(5))
+    first = world.fail(state, NoDataError("Nothing."))
+    event = {"detail": {"status": "TIMED_OUT", "input": json.dumps(state)}}
+    assert fail_handler.handler(event, None) == first
+
+
+# --- schedule
+
+
+TICK = {"time": "2026-12-01T05:00:00Z"}
+
+
+def test_monthly_project_runs_its_newest_file_again(world: World, provider: Provider) -> None:
+    world.put_project(PROJECT + "monthly: true\n")
+    knows_the_answers(provider)
+    done = world.run(trained(world, provider))
+    started = schedule_handler.handler(TICK, None)["started"]
+    assert len(started) == 1
+    state = next(s for s in world.executions() if s["run"]["run_id"] == started[0])
+    assert state["run"] == {**done["run"], "run_id": started[0]}
+    again = world.run(state)
+    assert again["poll"]["model"] == done["poll"]["model"]
+    assert len(provider.jobs) == 1
+
+
+def test_tick_delivered_twice_starts_one_run(world: World) -> None:
+    world.put_project(PROJECT + "monthly: true\n")
+    done = world.drop(tickets_csv(5))
+    world.registry.update("shop", f"run#{done['run']['run_id']}", {"status": SUCCEEDED})
+    for _ in range(2):
+        schedule_handler.handler(TICK, None)
+    assert len(world.executions()) == 2
+
+
+def test_project_that_asks_for_no_schedule_or_has_no_run_is_left_alone(world: World) -> None:
+    done = world.drop(tickets_csv(5))
+    world.registry.update("shop", f"run#{done['run']['run_id']}", {"status": SUCCEEDED})
+    world.put_project(PROJECT + "monthly: true\n", name="empty")
+    assert schedule_handler.handler(TICK, None) == {"started": []}
+
+
+# --- edge
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "ThrottlingException", "InternalServerError"])
+def test_passing_trouble_of_aws_is_retryable(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    state = world.drop(tickets_csv(5))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ClientError({"Error": {"Code": code}}, "UpdateItem")
+
+    monkeypatch.setattr(edge.Registry, "update", refuse)
+    with pytest.raises(RetryableError, match=code):
+        world.run(state, until="clean")
+
+
+def test_lost_connection_to_aws_is_retryable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = world.drop(tickets_csv(5))
+
+    def lose(*_: Any, **__: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3.example")
+
+    monkeypatch.setattr(edge.Store, "read", lose)
+    with pytest.raises(RetryableError):
+        world.run(state, until="clean")
+
+
+def test_lasting_refusal_of_aws_is_not_retried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world.drop(tickets_csv(5))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+
+    monkeypatch.setattr(edge.Store, "read", refuse)
+    with pytest.raises(ClientError):
+        world.run(state, until="clean")
+
+
+def test_metrics_are_published_of_the_project(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edge.count_metrics("shop", {"RunsStarted": 1})
+    published = json.loads(capsys.readouterr().out)
+    assert (published["project"], published["RunsStarted"]) == ("shop", [1.0])
+    assert published["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Dropforge"
