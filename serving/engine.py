@@ -1,11 +1,14 @@
-"""Token generation: one thread, one base model, many adapters, requests batched as they come and go.
+"""Token generation: one thread, one base model, many adapters, requests batched as they come and
+go.
 
-Requests for the same adapter share a batch that new ones join between two tokens and finished ones leave. Batches
-of different adapters take turns, a few tokens each, so that none waits for another to end.
+Requests for the same adapter share a batch that new ones join between two tokens and finished ones
+leave. Batches of different adapters take turns, a few tokens each, so that none waits for another
+to end.
 """
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections import OrderedDict
@@ -27,8 +30,9 @@ MAX_ADAPTERS = 16
 class Generation:
     """One request, as the engine sees it.
 
-    `on_token` is called from the engine's thread with each token id, then once with None when the request is over:
-    at an end token, which is not passed on, or after `max_tokens`. `on_error` is called instead if it fails.
+    `on_token` is called from the engine's thread with each token id, then once with None when the
+    request is over: at an end token, which is not passed on, or after `max_tokens`. `on_error` is
+    called instead if it fails.
     """
 
     adapter: Path | None
@@ -51,8 +55,8 @@ class Generation:
 class Batch:
     """Requests of one adapter that are generated together.
 
-    `mask` is (rows, cached tokens), 0 where a shorter row is padded on the left; `lengths` counts each row's real
-    tokens; `logits` (rows, vocabulary) are what the next token is drawn from.
+    `mask` is (rows, cached tokens), 0 where a shorter row is padded on the left; `lengths` counts
+    each row's real tokens; `logits` (rows, vocabulary) are what the next token is drawn from.
     """
 
     rows: list[Generation]
@@ -111,7 +115,7 @@ class Engine:
         self.context: int
 
     def start(self) -> None:
-        """Load the model in the background; `ready` is set when requests can be answered, or never will be."""
+        """Load the model in the background; `ready` is set once it is loaded, or has failed to."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -149,7 +153,7 @@ class Engine:
         self.context = self._base.config.max_position_embeddings
 
     def _admit(self) -> bool:
-        """Take new requests into batches; waits for one if there is nothing to do. False when told to stop."""
+        """Take new requests into batches, waiting for one if idle; False when told to stop."""
         while not self._inbox.empty() or not (self._batches or self._waiting):
             generation = self._inbox.get()
             if generation is None:
@@ -213,6 +217,7 @@ class Engine:
     def _load_adapter(self, adapter: Path) -> None:
         from peft import PeftModel
 
+        self._check_probe(adapter)
         idle = [path for path in self._adapters if path not in self._batches]
         if len(self._adapters) >= MAX_ADAPTERS and idle:
             self._model.delete_adapter(self._adapters.pop(idle[0]))
@@ -224,6 +229,24 @@ class Engine:
             else:
                 self._model.load_adapter(adapter, adapter_name=name)
         self._adapters[adapter] = name
+
+    def _check_probe(self, adapter: Path) -> None:
+        """Refuse an adapter that was trained under another chat template than is served here.
+
+        Raises:
+            ValueError: a prompt's token ids differ from those that training wrote down.
+        """
+        metadata = adapter / "training.json"
+        probe = json.loads(metadata.read_text())["prompt_probe"] if metadata.exists() else None
+        if probe and self.encode(probe["messages"]) != probe["token_ids"]:
+            raise ValueError(f"{adapter} was trained under another chat template")
+
+    def encode(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a prompt for the answer to `messages`."""
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _prefill(self, rows: list[Generation]) -> Batch:
         from transformers import DynamicCache
@@ -283,7 +306,7 @@ class Engine:
 
 
 def draw(row: Generation, logits: torch.Tensor) -> int:
-    """The next token of a row: the likeliest at temperature 0, else one drawn by the row's own seed."""
+    """The next token of a row: the likeliest at temperature 0, else drawn by the row's own seed."""
     if row.temperature == 0:
         return int(logits.argmax())
     chances = torch.softmax(logits / row.temperature, dim=-1)

@@ -47,7 +47,8 @@ def requested_hyperparameters(body: JobRequest) -> dict[str, Any]:
 
 
 def train_hyperparameters(asked: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The hyperparameters of training/train.py for a request's; its own names are accepted as they are.
+    """The hyperparameters of training/train.py for a request's; its own names are accepted as they
+    are.
 
     Raises:
         ApiError: 400, naming the hyperparameter that is unknown or out of range.
@@ -59,7 +60,9 @@ def train_hyperparameters(asked: dict[str, Any], seed: int) -> dict[str, Any]:
             values["epochs"] = value
         elif name == "learning_rate_multiplier":
             if not isinstance(value, int | float) or not 0 < value <= 100:
-                raise ApiError(400, f"{name} must be over 0 and at most 100.", param="hyperparameters")
+                raise ApiError(
+                    400, f"{name} must be over 0 and at most 100.", param="hyperparameters"
+                )
             values["learning_rate"] = value * recipe["learning_rate"]
         elif name == "base_model":
             raise ApiError(400, "The base model is chosen by 'model'.", param="hyperparameters")
@@ -122,16 +125,17 @@ def metadata_filter(request: Request) -> dict[str, str]:
 
 
 def checkpoints(jobs: JobStore, job: Record) -> list[Record]:
-    """The checkpoints of a job that has succeeded: the adapter after each epoch, the newest first."""
+    """The checkpoints of a job that has succeeded: one after each epoch, the newest first."""
     folder = jobs.folder(job["id"]) / "checkpoints/adapters"
     if not job["fine_tuned_model"] or not folder.exists():
         return []
     found = []
+    told = jobs.metrics(job["id"])
     for path in folder.glob("step-*"):
         step = int(path.name.removeprefix("step-"))
         metrics: Record = {"step": step}
-        for data in jobs.metrics(job["id"], lambda data, step=step: data["step"] == step):  # type: ignore[misc]
-            metrics |= data
+        for data in told:
+            metrics |= data if data["step"] == step else {}
         found.append(
             {
                 "id": f"ftckpt_{job['id'][-8:]}{step}",
@@ -165,9 +169,12 @@ def file_routes(files: FileStore) -> APIRouter:
 
     @router.get("")
     def list_files(
-        purpose: str | None = None, after: str | None = None, limit: int = 10_000, order: str = "desc"
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 10_000,
+        order: str = "desc",
     ) -> Record:
-        found = [record for record in files.list() if purpose in (None, record["purpose"])]
+        found = [record for record in files.all() if purpose in (None, record["purpose"])]
         return page(found if order == "desc" else found[::-1], after, limit)
 
     @router.get("/{file_id}")
@@ -197,7 +204,7 @@ def job_routes(jobs: JobStore, files: FileStore, trainer: Trainer) -> APIRouter:
             raise ApiError(400, message, param="model", code="model_not_available")
         for param in ("training_file", "validation_file"):
             check_file(files, getattr(body, param), param)
-        newest = jobs.list()[:1]
+        newest = jobs.all()[:1]
         job = new_job(body, newest[0]["order"] + 1 if newest else 1)
         jobs.add(job)
         jobs.log(job["id"], f"Created fine-tuning job: {job['id']}")
@@ -207,7 +214,7 @@ def job_routes(jobs: JobStore, files: FileStore, trainer: Trainer) -> APIRouter:
     @router.get("")
     def list_jobs(request: Request, after: str | None = None, limit: Limit = 20) -> Record:
         wanted = metadata_filter(request).items()
-        found = [public(job) for job in jobs.list() if wanted <= job["metadata"].items()]
+        found = [public(job) for job in jobs.all() if wanted <= job["metadata"].items()]
         return page(found, after, limit)
 
     @router.get("/{job_id}")
@@ -218,7 +225,9 @@ def job_routes(jobs: JobStore, files: FileStore, trainer: Trainer) -> APIRouter:
     def cancel(job_id: str) -> Record:
         status = jobs.get(job_id)["status"]
         if status in TERMINAL or not trainer.cancel(job_id):
-            message = f"Job {job_id} has already ended, with the status {jobs.get(job_id)['status']}."
+            message = (
+                f"Job {job_id} has already ended, with the status {jobs.get(job_id)['status']}."
+            )
             raise ApiError(400, message, param="fine_tune_id", code="invalid_status")
         return public(jobs.get(job_id))
 
@@ -244,7 +253,9 @@ def check_file(files: FileStore, file_id: str | None, param: str) -> None:
     try:
         purpose = files.get(file_id)["purpose"]
     except ApiError as error:
-        raise ApiError(400, f"invalid {param}: {file_id}", param=param, code="file_not_found") from error
+        raise ApiError(
+            400, f"invalid {param}: {file_id}", param=param, code="file_not_found"
+        ) from error
     if purpose != "fine-tune":
         message = f"{file_id} has the purpose '{purpose}', not 'fine-tune'."
         raise ApiError(400, message, param=param)

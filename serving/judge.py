@@ -1,18 +1,22 @@
-"""`reference-judge`: compares two answers with a reference answer by arithmetic. It is not a language model.
+"""`reference-judge`: compares two answers with a reference answer by arithmetic. It is not a
+language model.
 
-It stands behind the same chat protocol as a real judge, so that a pipeline can be run and tested without one. It
-reads the two answers and the reference from their fences and scores each answer as
+It stands behind the same chat protocol as a real judge, so that a pipeline can be run and tested
+without one. It reads the two answers and the reference from their fences and scores each answer as
 
     score = 1/2 cosine(answer, reference)     MiniLM sentence embeddings
           + 1/2 chrF(answer, reference)       character n-grams, sacrebleu's defaults, 0 to 1
-          + recall of the reference's facts   numbers, prices, codes, e-mail addresses and capitalised names; 0 to 1
+          + recall of the reference's facts   numbers, prices, codes, e-mail addresses and
+          capitalised names; 0 to 1
 
-The higher score wins; a difference under 0.05 is a tie. What it cannot do: tell whether an answer that differs from
-the reference is right too, notice a contradiction that keeps the reference's words, or follow a rubric. It treats
-both places alike: swapping A and B swaps the winner and nothing else.
+The higher score wins; a difference under 0.05 is a tie. What it cannot do: tell whether an answer
+that differs from the reference is right too, notice a contradiction that keeps the reference's
+words, or follow a rubric. It treats both places alike: swapping A and B swaps the winner and
+nothing else.
 
-Confidence is 1 / (1 + exp(-4 * difference)) for a winner, from 0.55 at the tie limit to 0.98 at a difference of 1; for
-a tie it falls from 0.95 at no difference to 0.5 at the limit. It grows with the evidence, but is not calibrated.
+Confidence is 1 / (1 + exp(-4 * difference)) for a winner, from 0.55 at the tie limit to 0.98 at a
+difference of 1; for a tie it falls from 0.95 at no difference to 0.5 at the limit. It grows with
+the evidence, but is not calibrated.
 """
 
 from __future__ import annotations
@@ -40,8 +44,27 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?:;]\s+|\n\s*)[\"'(*-]*\s*$")
 _WORDS = {
     word: str(number)
     for number, word in enumerate(
-        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split(),
+        [
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ],
         start=2,
     )
 } | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "ninety": "90", "hundred": "100"}
@@ -63,7 +86,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Score:
-    """How close an answer is to the reference. `recall` is None where the reference states no fact."""
+    """How close an answer is to the reference; `recall` is None if that states no fact."""
 
     cosine: float
     chrf: float
@@ -82,8 +105,8 @@ class Score:
 def parse_prompt(text: str) -> Question:
     """The fenced parts of a judge prompt.
 
-    The nonce is the one of the first question fence; it comes before anything a candidate wrote, and a candidate
-    cannot know it. Fences with another nonce are text.
+    The nonce is the one of the first question fence; it comes before anything a candidate wrote,
+    and a candidate cannot know it. Fences with another nonce are text.
 
     Raises:
         MalformedPromptError: a fence is missing, open, or there twice.
@@ -109,7 +132,8 @@ def plain(text: str) -> str:
 
 
 def facts(text: str) -> set[str]:
-    """The facts a text states: e-mail addresses, codes, numbers (12.50 for $12.50, 3 for three), capitalised names.
+    """The facts a text states: e-mail addresses, codes, numbers (12.50 for $12.50, 3 for three),
+    capitalised names.
 
     A word at the start of a sentence is no name on account of its capital.
     """
@@ -138,7 +162,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def recall(answer: str, reference: str) -> float | None:
-    """The share of the reference's facts that the answer states; None if the reference states none."""
+    """The share of the reference's facts that the answer states; None if there is none to state."""
     wanted = facts(reference)
     if not wanted:
         return None

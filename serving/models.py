@@ -35,7 +35,7 @@ class Catalogue:
             self._loaded = json.loads(self._file.read_text())
         self._started = now()
 
-    def list(self) -> list[Record]:
+    def all(self) -> list[Record]:
         """All model objects; a job's checkpoints answer too, but are listed with the job."""
         chat = [self.chat(BASE_MODEL)]
         chat += [self.chat(job["fine_tuned_model"]) for job in self._tuned()]
@@ -62,7 +62,9 @@ class Catalogue:
         if model_id == BASE_MODEL:
             return ChatModel(model_id, None, self._started)
         if model_id == EMBEDDING_MODEL:
-            raise ApiError(400, f"{model_id} is not a chat model; use v1/embeddings.", param="model")
+            raise ApiError(
+                400, f"{model_id} is not a chat model; use v1/embeddings.", param="model"
+            )
         if model_id in self._loaded:
             loaded = self._loaded[model_id]
             return ChatModel(model_id, Path(loaded["path"]), loaded["created"], BASE_MODEL)
@@ -90,7 +92,9 @@ class Catalogue:
                 shutil.rmtree(self._jobs.folder(job["id"]) / "model")
                 shutil.rmtree(self._jobs.folder(job["id"]) / "checkpoints", ignore_errors=True)
                 return
-        raise ApiError(403, f"Only fine-tuned models can be deleted, not {model_id}.", param="model")
+        raise ApiError(
+            403, f"Only fine-tuned models can be deleted, not {model_id}.", param="model"
+        )
 
     def load(self, name: str, path: Path, *, replace: bool = False) -> None:
         """Serve the adapter in a folder under a name, as vLLM's endpoint of that name does.
@@ -118,7 +122,7 @@ class Catalogue:
         write_json(self._file, self._loaded)
 
     def _tuned(self) -> list[Record]:
-        jobs = self._jobs.list()
+        jobs = self._jobs.all()
         return [job for job in jobs if job["fine_tuned_model"] and not job.get("model_deleted")]
 
 

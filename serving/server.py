@@ -1,8 +1,9 @@
 """The model server: `python -m serving.server --port 4567 --state DIR`.
 
-OpenAI's protocol on SmolLM2-135M-Instruct (see README.md for the routes). Files, jobs and adapters persist in the
-state folder; the base model is converted once into `--weights`. It listens at once and loads the model meanwhile:
-`/health` answers 503 until then, and requests that need the model wait.
+OpenAI's protocol on SmolLM2-135M-Instruct (see README.md for the routes). Files, jobs and adapters
+persist in the state folder; the base model is converted once into `--weights`. It listens at once
+and loads the model meanwhile: `/health` answers 503 until then, and requests that need the model
+wait.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from serving import errors
-from serving.chat import Answers, chat_routes, embedding_routes
-from serving.embeddings import Embedder
+from serving.chat import Answers, chat_routes
+from serving.embeddings import Embedder, embedding_routes
 from serving.engine import Engine
 from serving.fine_tuning import file_routes, job_routes
 from serving.judge import ReferenceJudge
@@ -48,7 +49,7 @@ def model_routes(catalogue: Catalogue) -> APIRouter:
 
     @router.get("/models")
     def list_models() -> Record:
-        return {"object": "list", "data": catalogue.list()}
+        return {"object": "list", "data": catalogue.all()}
 
     @router.get("/models/{model_id:path}")
     def retrieve(model_id: str) -> Record:
@@ -123,7 +124,9 @@ def main() -> None:
     options = parser.parse_args()
     weights = options.weights or options.state / "weights"
     app = create_app(options.state.resolve(), weights.resolve(), options.threads)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.run(
+        app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=5
+    )
 
 
 if __name__ == "__main__":

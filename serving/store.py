@@ -10,13 +10,12 @@ Layout of the state folder:
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import string
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def write_json(path: Path, record: Any) -> None:
     """Replace a file atomically: a reader, or a kill, meets the old or the new one."""
     scratch = path.with_name(path.name + ".partial")
     scratch.write_text(json.dumps(record))
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def page(records: list[Record], after: str | None, limit: int) -> Record:
@@ -97,7 +96,7 @@ class FileStore:
         """Where the file's bytes are; raises as `get` does."""
         return self._find(file_id) / "content"
 
-    def list(self) -> list[Record]:
+    def all(self) -> list[Record]:
         """All File objects, the newest first."""
         records = [json.loads(path.read_text()) for path in self._folder.glob("*/file.json")]
         return sorted(records, key=lambda record: (-record["created_at"], record["id"]))
@@ -121,7 +120,9 @@ class JobStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         paths = self._folder.glob("*/job.json")
-        self._jobs: dict[str, Record] = {path.parent.name: json.loads(path.read_text()) for path in paths}
+        self._jobs: dict[str, Record] = {
+            path.parent.name: json.loads(path.read_text()) for path in paths
+        }
 
     def folder(self, job_id: str) -> Path:
         """Where a job's run keeps its data, checkpoints and model."""
@@ -149,7 +150,7 @@ class JobStore:
                 )
             return dict(self._jobs[job_id])
 
-    def list(self) -> list[Record]:
+    def all(self) -> list[Record]:
         """All jobs, the newest first."""
         with self._lock:
             jobs = [dict(job) for job in self._jobs.values()]
@@ -168,7 +169,9 @@ class JobStore:
         write_json(self.folder(record["id"]) / "job.json", record)
         self._jobs[record["id"]] = record
 
-    def log(self, job_id: str, message: str, data: Record | None = None, level: str = "info") -> None:
+    def log(
+        self, job_id: str, message: str, data: Record | None = None, level: str = "info"
+    ) -> None:
         """Append an event; one with `data` is a metrics event."""
         event = {
             "object": "fine_tuning.job.event",
@@ -190,7 +193,6 @@ class JobStore:
             lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in reversed(lines) if line.endswith("}")]
 
-    def metrics(self, job_id: str, wanted: Callable[[Record], bool]) -> list[Record]:
-        """The data of the metrics events that are `wanted`, the oldest first."""
-        events = reversed(self.events(job_id))
-        return [e["data"] for e in events if e["type"] == "metrics" and wanted(e["data"])]
+    def metrics(self, job_id: str) -> list[Record]:
+        """The data of a job's metrics events, the oldest first; raises as `get` does."""
+        return [e["data"] for e in reversed(self.events(job_id)) if e["type"] == "metrics"]

@@ -1,7 +1,7 @@
 """Runs fine-tuning jobs, one at a time: each is `training/train.py` in a process of its own.
 
-Reads a job's training file, writes its folder: data/, checkpoints/, model/, train.log, and events with real losses.
-A job that a restart interrupts goes on from its checkpoint.
+Reads a job's training file, writes its folder: data/, checkpoints/, model/, train.log, and events
+with real losses. A job that a restart interrupts goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ def check_rows(path: Path, name: str, *, minimum: int = MIN_ROWS) -> None:
     """Check a chat JSONL file as OpenAI does.
 
     Raises:
-        InvalidFileError: too few rows, or rows that are not chats ending with the assistant; it names the first.
+        InvalidFileError: too few rows, or rows that are not chats ending with the assistant; it
+        names the first.
     """
     rows = 0
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise InvalidFileError(f"Invalid file format. {name} is not UTF-8: {error.reason}.") from error
+        raise InvalidFileError(
+            f"Invalid file format. {name} is not UTF-8: {error.reason}."
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -98,7 +101,7 @@ class Trainer:
 
     def start(self) -> None:
         """Begin with the jobs that an earlier server left unfinished."""
-        for job in reversed(self._jobs.list()):
+        for job in reversed(self._jobs.all()):
             if job["status"] == "validating_files":
                 self.validate(job["id"])
             elif job["status"] == "running":
@@ -156,7 +159,7 @@ class Trainer:
 
     def _run(self) -> None:
         while not self._stopping:
-            queued = [job for job in self._jobs.list() if job["status"] == "queued"]
+            queued = [job for job in self._jobs.all() if job["status"] == "queued"]
             if not queued:
                 self._wake.wait()
                 self._wake.clear()
@@ -176,7 +179,7 @@ class Trainer:
             with self._lock:
                 if self._stopping or not self._jobs.update(job_id, status="running"):
                     return
-                process = subprocess.Popen(
+                process = subprocess.Popen(  # noqa: S603 - our own script
                     [sys.executable, str(SCRIPT)],
                     env=self._environment(job_id, weights),
                     stdout=subprocess.PIPE,
@@ -199,7 +202,7 @@ class Trainer:
 
     def _environment(self, job_id: str, weights: Path) -> dict[str, str]:
         job, folder = self._jobs.get(job_id), self._jobs.folder(job_id)
-        environment = {
+        return {
             **os.environ,
             "HF_HUB_OFFLINE": "1",
             "SM_HPS": json.dumps(job["train_hyperparameters"]),
@@ -210,7 +213,6 @@ class Trainer:
             "SM_CHECKPOINT_DIR": str(folder / "checkpoints"),
             "SM_OUTPUT_DIR": str(folder / "output"),
         }
-        return environment
 
     def _conclude(self, job_id: str, code: int, folder: Path) -> None:
         if self._jobs.get(job_id)["status"] in TERMINAL or (self._stopping and code != 0):
@@ -254,7 +256,7 @@ class Progress:
     def __init__(self, jobs: JobStore, job_id: str) -> None:
         self._jobs = jobs
         self._id = job_id
-        told = jobs.metrics(job_id, lambda data: True)
+        told = jobs.metrics(job_id)
         self._trained = max((data["step"] for data in told if "train_loss" in data), default=-1)
         self._evaluated = max((d["step"] for d in told if "full_valid_loss" in d), default=-1)
         self._began: tuple[int, int] | None = None
@@ -275,7 +277,9 @@ class Progress:
             self._trained = step
             data["train_loss"] = values["train_loss"]
             data["train_mean_token_accuracy"] = values["train_accuracy"]
-            self._jobs.log(self._id, f"Step {step}/{steps}: training loss={values['train_loss']:.2f}", data)
+            self._jobs.log(
+                self._id, f"Step {step}/{steps}: training loss={values['train_loss']:.2f}", data
+            )
             self._estimate(step, steps)
 
     def _estimate(self, step: int, steps: int) -> None:
@@ -287,7 +291,7 @@ class Progress:
 
 def metrics_csv(trained: Record) -> str:
     """A job's result file: one line a step, with the validation loss where it was measured."""
-    evaluated = {step: loss for step, loss in trained["eval_losses"]}
+    evaluated = dict(trained["eval_losses"])
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["step", "train_loss", "train_accuracy", "valid_loss"])

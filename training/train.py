@@ -1,21 +1,23 @@
-"""LoRA fine-tuning of a causal language model on chat rows: one file, one loop, read it top to bottom.
+"""LoRA fine-tuning of a causal language model on chat rows: one loop, read it top to bottom.
 
-Follows SageMaker's container contract, so the same file runs on a GPU instance, and on a laptop with folders
-named by environment variables:
+Follows SageMaker's container contract, so the same file runs on a GPU instance, and on a laptop
+with folders named by environment variables:
 
 reads   hyperparameters  $SM_HPS (JSON) or /opt/ml/input/config/hyperparameters.json
-        train            $SM_CHANNEL_TRAIN or /opt/ml/input/data/train: *.jsonl of {"messages": [...]} rows
-        validation       (optional) likewise: its loss is measured before, after every epoch and at the end
-        model            (optional) base weights, a Hugging Face directory; without it the hyperparameter
-                         `base_model` names a local directory, a recipe or a hub id
-writes  adapter          $SM_MODEL_DIR or /opt/ml/model: adapter, tokenizer, chat template, training.json
-        checkpoints      $SM_CHECKPOINT_DIR or /opt/ml/checkpoints: checkpoint.pt to resume from, and
-                         adapters/step-N, a usable adapter after every epoch
-        failure          $SM_OUTPUT_DIR/failure or /opt/ml/output/failure: why it failed, in one line
+        train            $SM_CHANNEL_TRAIN or /opt/ml/input/data/train:
+                         *.jsonl of {"messages": [...]} rows
+        validation       (optional) likewise: its loss is measured before and after every epoch
+        model            (optional) base weights, a Hugging Face directory; without it the
+                         hyperparameter `base_model` names a directory, a recipe or a hub id
+writes  adapter          $SM_MODEL_DIR or /opt/ml/model:
+                         adapter, tokenizer, chat template, training.json
+        checkpoints      $SM_CHECKPOINT_DIR or /opt/ml/checkpoints: checkpoint.pt to resume from,
+                         and adapters/step-N, a usable adapter after every epoch
+        failure          $SM_OUTPUT_DIR/failure or /opt/ml/output/failure: why it failed
 
-The loss is taken on the last assistant message alone. Rows are batched by length and padded on the left, never
-packed: no row can attend to another one. Layers below the first adapted one never change, so each row goes
-through them once, not once an epoch.
+The loss is taken on the last assistant message alone. Rows are batched by length and padded on the
+left, never packed: no row can attend to another one. Layers below the first adapted one never
+change, so each row goes through them once, not once an epoch.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class TrainingError(Exception):
     """Something the caller can put right; its message says what."""
 
 
-# --- What is asked for -------------------------------------------------------------------------------------------
+# --- What is asked for ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,12 @@ SCHEDULES = ("cosine", "linear", "constant")
 def read_hyperparameters(environ: Mapping[str, str], root: Path) -> Hyperparameters:
     """The job's hyperparameters over its recipe's over the defaults.
 
-    SageMaker hands every value over as a string, its SDK as JSON in a string; numbers are accepted as they are.
-    Keys that begin with `sagemaker_` belong to the platform.
+    SageMaker hands every value over as a string, its SDK as JSON in a string; numbers are accepted
+    as they are. Keys that begin with `sagemaker_` belong to the platform.
 
     Raises:
-        TrainingError: a name is unknown, a value is of another type or out of range, or the JSON is broken.
+        TrainingError: a name is unknown, a value is of another type or out of range, or the JSON is
+        broken.
     """
     file = root / "input/config/hyperparameters.json"
     text = environ.get("SM_HPS") or (file.read_text() if file.exists() else "{}")
@@ -169,14 +172,15 @@ def parse_value(name: str, value: Any, kind: type) -> Any:
         number = math.nan
     whole = kind is float or number == math.floor(number) if math.isfinite(number) else False
     if kind not in (int, float) or not whole or not low <= number <= high:
-        want = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        want = kinds[kind]
         between = f" from {low:g} to {high:g}" if name in LIMITS else ""
         raise TrainingError(f'hyperparameter "{name}" must be {want}{between}, not {value!r}')
     return kind(number)
 
 
 def find_recipe(base_model: str) -> dict[str, Any]:
-    """The recipe beside this file for a base model, by its name or hub id; empty if there is none."""
+    """The recipe beside this file for a base model's name or hub id; empty if there is none."""
     folder = Path(__file__).resolve().parent / "recipes"
     for path in sorted(folder.glob("*.yaml")):
         import yaml
@@ -193,7 +197,7 @@ def channel(name: str, environ: Mapping[str, str], root: Path) -> Path | None:
     return path if path.exists() else None
 
 
-# --- Rows --------------------------------------------------------------------------------------------------------
+# --- Rows -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class Row:
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     states: torch.Tensor | None = None
-    """What enters the first adapted layer, (tokens, width), where it is kept; see `keep_frozen_states`."""
+    """What enters the first adapted layer, (tokens, width); see `keep_frozen_states`."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -213,7 +217,8 @@ def read_messages(folder: Path) -> list[list[dict[str, str]]]:
     """The conversations of every .jsonl file in a channel, in file and line order.
 
     Raises:
-        TrainingError: no file, no row, or a row that is not a conversation ending with the assistant.
+        TrainingError: no file, no row, or a row that is not a conversation ending with the
+        assistant.
     """
     files = sorted(folder.rglob("*.jsonl"))
     if not files:
@@ -250,11 +255,13 @@ def parse_messages(line: str, where: str) -> list[dict[str, str]]:
 def encode(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Row:
     """Token ids of a conversation under the model's own chat template.
 
-    The prompt is tokenised apart from the completion, so its ids are exactly those a server sends when it asks for
-    the answer. The completion ends with the end-of-turn token, which the model must learn to say.
+    The prompt is tokenised apart from the completion, so its ids are exactly those a server sends
+    when it asks for the answer. The completion ends with the end-of-turn token, which the model
+    must learn to say.
 
     Raises:
-        TrainingError: the template refuses the conversation, or renders the answer inside the prompt.
+        TrainingError: the template refuses the conversation, or renders the answer inside the
+        prompt.
     """
     try:
         whole = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -272,7 +279,7 @@ def encode(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> Row:
 
 
 def end_tokens(tokenizer: Any) -> set[int]:
-    """Ids that end a turn: the tokenizer's own, and Llama 3's <|eot_id|>, which is not its eos token."""
+    """Ids that end a turn: the tokenizer's own, and Llama 3's, which is not its eos token."""
     names = {"<|eot_id|>", "<|im_end|>"} & set(tokenizer.all_special_tokens)
     return {tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(sorted(names))}
 
@@ -290,8 +297,8 @@ def encode_rows(tokenizer: Any, folder: Path, max_length: int) -> tuple[list[Row
 
 
 def plan_batches(lengths: Sequence[int], size: int, epoch: int, seed: int) -> list[list[int]]:
-    """Row indices of every batch of an epoch: neighbours in length, in an order drawn from seed and epoch."""
-    draw = random.Random(f"{seed}/{epoch}")
+    """Row indices of an epoch's batches: neighbours in length, drawn from seed and epoch."""
+    draw = random.Random(f"{seed}/{epoch}")  # noqa: S311 - an order, not a secret
     order = list(range(len(lengths)))
     draw.shuffle(order)
     window = size * 8
@@ -304,10 +311,12 @@ def plan_batches(lengths: Sequence[int], size: int, epoch: int, seed: int) -> li
 
 
 def collate(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Rows padded on the left, so that all completions end together; labels cover the completions' columns only.
+    """Rows padded on the left, so that all completions end together; labels cover the completions'
+    columns only.
 
-    Shapes: input_ids, attention_mask, position_ids (rows, longest row); labels (rows, longest completion);
-    inputs_embeds (rows, longest row, width) in place of input_ids where the rows' frozen states are kept.
+    Shapes: input_ids, attention_mask, position_ids (rows, longest row); labels (rows, longest
+    completion); inputs_embeds (rows, longest row, width) in place of input_ids where the rows'
+    frozen states are kept.
     """
     width = max(map(len, rows))
     tail = max(len(row.completion) for row in rows)
@@ -327,11 +336,11 @@ def collate(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, to
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-# --- Model -------------------------------------------------------------------------------------------------------
+# --- Model ----------------------------------------------------------------------------------------
 
 
 def pick_device() -> tuple[torch.device, torch.dtype]:
-    """A GPU in bf16, or the CPU: in bf16 where it multiplies in bf16 (2.5 times as fast), else in fp32."""
+    """A GPU in bf16, or the CPU: in bf16 where it has instructions for it, else in fp32."""
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.bfloat16
     fast = "avx512_bf16" in cpu_flags()
@@ -345,15 +354,13 @@ def cpu_flags() -> str:
 
 
 def load_model(weights: str, hp: Hyperparameters, device: torch.device, dtype: torch.dtype) -> Any:
-    """The base model with fresh adapters on its top `lora_layers` layers; adapters are kept in fp32."""
+    """The base model with fresh adapters, in fp32, on its top `lora_layers` layers."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(hp.seed)
     attention = "sdpa" if device.type == "cuda" else "eager"  # short rows on a CPU: a fifth faster
-    base = AutoModelForCausalLM.from_pretrained(
-        weights, dtype=dtype, attn_implementation=attention
-    )
+    base = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, attn_implementation=attention)
     base.get_output_embeddings().register_forward_pre_hook(contiguous)
     depth = base.config.num_hidden_layers
     top = list(range(depth - min(hp.lora_layers or depth, depth), depth))
@@ -379,13 +386,15 @@ def load_model(weights: str, hp: Hyperparameters, device: torch.device, dtype: t
 def contiguous(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
     """Packs the slice of hidden states that logits are computed from.
 
-    On an unpacked slice, torch multiplies by a copy of the whole vocabulary matrix for every row of the batch.
+    On an unpacked slice, torch multiplies by a copy of the whole vocabulary matrix for every row of
+    the batch.
     """
     return (inputs[0].contiguous(),)
 
 
 def completion_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """Summed cross-entropy over the completions' tokens (nats), and how many of them the model had right.
+    """Summed cross-entropy over the completions' tokens (nats), and how many of them the model had
+    right.
 
     Logits are computed for the completions' columns and the one before them, not for the prompt.
     """
@@ -408,15 +417,13 @@ def evaluate(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad: int) -> 
     ordered = sorted(rows, key=len)
     total = 0.0
     for start in range(0, len(ordered), size):
-        loss, _ = completion_loss(
-            model, collate(ordered[start : start + size], pad, model.device)
-        )
+        loss, _ = completion_loss(model, collate(ordered[start : start + size], pad, model.device))
         total += loss.item()
     model.train()
     return total / sum(len(row.completion) for row in rows)
 
 
-class FirstAdaptedLayerReached(Exception):
+class LayerReached(Exception):  # noqa: N818 - no error: it ends a pass that needs no more
     """Ends a forward pass early; carries what would have entered the layer."""
 
     def __init__(self, states: torch.Tensor) -> None:
@@ -434,9 +441,10 @@ class Passthrough(torch.nn.Module):
 def keep_frozen_states(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad: int) -> list[Row]:
     """Rows with what enters the first adapted layer, and the model without the layers below it.
 
-    With the top 10 of 30 layers adapted, an epoch takes two thirds of the time. Rows come back as they are where
-    that is of no use (all layers adapted), would take over `FROZEN_BYTES`, or changes the loss of the first batch by
-    more than rounding does (an architecture that treats embeddings in another way than Llama's).
+    With the top 10 of 30 layers adapted, an epoch takes two thirds of the time. Rows come back as
+    they are where that is of no use (all layers adapted), would take over `FROZEN_BYTES`, or
+    changes the loss of the first batch by more than rounding does (an architecture that treats
+    embeddings in another way than Llama's).
     """
     layers = getattr(model.get_base_model().get_decoder(), "layers", [])
     frozen = len(layers) - min(hp.lora_layers or len(layers), len(layers))
@@ -448,7 +456,9 @@ def keep_frozen_states(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad
     kept = list(rows)
     for start in range(0, len(order), size):
         piece = order[start : start + size]
-        states = enter_layer(model, layers[frozen], collate([rows[at] for at in piece], pad, model.device))
+        states = enter_layer(
+            model, layers[frozen], collate([rows[at] for at in piece], pad, model.device)
+        )
         for at, state in zip(piece, states, strict=True):
             kept[at] = dataclasses.replace(rows[at], states=state[-len(rows[at]) :].clone())
     below = [layers[at] for at in range(frozen)]
@@ -463,16 +473,18 @@ def keep_frozen_states(model: Any, rows: Sequence[Row], hp: Hyperparameters, pad
 
 
 @torch.no_grad()
-def enter_layer(model: Any, layer: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def enter_layer(
+    model: Any, layer: torch.nn.Module, batch: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
     """The hidden states that enter `layer` for a batch: (rows, longest row, width)."""
 
     def stop(_module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        raise FirstAdaptedLayerReached(inputs[0] if inputs else named["hidden_states"])
+        raise LayerReached(inputs[0] if inputs else named["hidden_states"])
 
     hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         model(**{name: batch[name] for name in batch if name != "labels"}, use_cache=False)
-    except FirstAdaptedLayerReached as reached:
+    except LayerReached as reached:
         return reached.states
     finally:
         hook.remove()
@@ -480,7 +492,7 @@ def enter_layer(model: Any, layer: torch.nn.Module, batch: Mapping[str, torch.Te
 
 
 def learning_rate(step: int, steps: int, hp: Hyperparameters) -> float:
-    """The rate of a step (counted from 0): linear warm-up, then cosine or linear decay to a tenth, or constant."""
+    """The rate of a step, counted from 0: warm-up, then the schedule, down to a tenth."""
     warmup = round(steps * hp.warmup_ratio)
     if step < warmup:
         return hp.learning_rate * (step + 1) / (warmup + 1)
@@ -493,7 +505,7 @@ def learning_rate(step: int, steps: int, hp: Hyperparameters) -> float:
     return hp.learning_rate * (0.1 + 0.9 * shape[hp.schedule])
 
 
-# --- Checkpoints -------------------------------------------------------------------------------------------------
+# --- Checkpoints ----------------------------------------------------------------------------------
 
 
 def fingerprint(hp: Hyperparameters, rows: Sequence[Row]) -> str:
@@ -510,7 +522,7 @@ def adapter_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def save_checkpoint(folder: Path, progress: Progress, model: Any, optimizer: Any, key: str) -> None:
-    """Write everything a resumed run needs in one file, replaced atomically: a kill leaves the old or the new one."""
+    """Write all that a resumed run needs to one file, replaced atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "fingerprint": key,
@@ -522,17 +534,19 @@ def save_checkpoint(folder: Path, progress: Progress, model: Any, optimizer: Any
     }
     scratch = folder / "checkpoint.pt.partial"
     torch.save(state, scratch)
-    os.replace(scratch, folder / "checkpoint.pt")
+    scratch.replace(folder / "checkpoint.pt")
 
 
 def load_checkpoint(folder: Path, model: Any, optimizer: Any, key: str) -> Progress | None:
-    """Restore the run that `folder` holds and return its progress; None if it holds none of this job."""
+    """Restore the run that `folder` holds; None if it holds none of this job."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["fingerprint"] != key:
-        print(f"{path} is of another job (other rows or hyperparameters): starting anew", flush=True)
+        print(
+            f"{path} is of another job (other rows or hyperparameters): starting anew", flush=True
+        )
         return None
     with torch.no_grad():
         for name, parameter in adapter_parameters(model).items():
@@ -550,7 +564,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-# --- The loop ----------------------------------------------------------------------------------------------------
+# --- The loop -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -566,7 +580,7 @@ class Progress:
 
 
 class Interruption:
-    """Whether the platform has asked the process to stop (SIGTERM: a spot instance is taken back)."""
+    """Whether the platform has asked the process to stop, as when it takes a spot instance back."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -597,7 +611,8 @@ def micro_batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
 def train_step(
     model: Any, optimizer: Any, rows: Sequence[Row], hp: Hyperparameters, pad: int
 ) -> tuple[float, float]:
-    """One optimiser step on a batch; its mean loss per completion token (nats) and its token accuracy.
+    """One optimiser step on a batch; its mean loss per completion token (nats) and its token
+    accuracy.
 
     Pieces are weighted by their tokens, so that splitting a batch does not change its gradient.
     """
@@ -605,7 +620,7 @@ def train_step(
     total, right = 0.0, 0
     for piece in micro_batches(rows, hp.micro_batch_size):
         loss, hits = completion_loss(model, collate(piece, pad, model.device))
-        (loss / tokens).backward()
+        torch.autograd.backward(loss / tokens)
         total, right = total + loss.item(), right + hits
     torch.nn.utils.clip_grad_norm_(adapter_parameters(model).values(), hp.max_grad_norm)
     optimizer.step()
@@ -702,7 +717,9 @@ def run(environ: Mapping[str, str], root: Path = ROOT) -> bool:
         if ends_epoch or interruption.asked or progress.step % hp.checkpoint_steps == 0:
             save_checkpoint(checkpoint_dir, progress, model, optimizer, key)
         if interruption.asked and progress.step < steps:
-            print(f"stopped after step {progress.step} of {steps}; a rerun resumes there", flush=True)
+            print(
+                f"stopped after step {progress.step} of {steps}; a rerun resumes there", flush=True
+            )
             return False
 
     save_adapter(model, tokenizer, model_dir)
@@ -731,7 +748,7 @@ def run(environ: Mapping[str, str], root: Path = ROOT) -> bool:
 
 
 def probe_ids(tokenizer: Any) -> list[int]:
-    """The ids of a fixed prompt; a server whose own rendering differs would answer worse than training promised."""
+    """The ids of a fixed prompt: a server that renders it otherwise would serve worse answers."""
     text = tokenizer.apply_chat_template(PROBE, tokenize=False, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -745,14 +762,16 @@ def versions() -> dict[str, str]:
 
 
 def main() -> int:
-    """Run as SageMaker does: 0 finished, 143 interrupted and resumable, 1 failed with the reason written down."""
+    """The exit code: 0 finished, 143 interrupted and resumable, 1 failed (see the failure file)."""
     output = Path(os.environ.get("SM_OUTPUT_DIR") or ROOT / "output")
     try:
         return 0 if run(os.environ) else INTERRUPTED
     except Exception as error:
         if not isinstance(error, TrainingError):
             traceback.print_exc()
-        reason = str(error) if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
+        reason = (
+            str(error) if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
+        )
         print(f"failed: {reason}", file=sys.stderr, flush=True)
         output.mkdir(parents=True, exist_ok=True)
         (output / "failure").write_text(reason[:1024])

@@ -1,4 +1,4 @@
-"""Faults 1-30: what a dropped file or a delivery can do. Each test is named by its fault's number."""
+"""Faults 1-30: what a dropped file or a delivery can do, named by their numbers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_fault_04_lone_surrogate_is_quarantined() -> None:
 
 
 def test_fault_05_nul_escape_is_stripped_and_counted() -> None:
-    found = cleaned(r'{"question": "Wh\u0000y?", "answer": "S\u0000o."}' + "\n" + GOOD * 0)
+    found = cleaned(r'{"question": "Wh\u0000y?", "answer": "S\u0000o."}' + "\n")
     assert [m.content for m in found.examples[0].messages] == ["Why?", "So."]
     assert found.repaired == {"NUL left out": 1}
 
@@ -89,9 +89,11 @@ def test_fault_06_what_is_no_number_is_quarantined(number: str) -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"question":['])
 def test_fault_08_deep_nesting_is_quarantined(opening: str) -> None:
-    quarantined(opening * 100_000, Reason.BROKEN_ROW)
-    depth = 100_000 // len(opening)
-    value = "[" * depth + "]" * depth
+    quarantined(opening * (700_000 // len(opening)), Reason.BROKEN_ROW)
+
+
+def test_fault_08_deep_nesting_that_is_closed_is_quarantined() -> None:
+    value = "[" * 100_000 + "]" * 100_000
     quarantined(f'{{"question": {value}, "answer": "a"}}', Reason.BROKEN_ROW)
 
 
@@ -107,12 +109,8 @@ def test_fault_10_line_over_a_megabyte_is_quarantined() -> None:
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\u2029", "\x0b", "\x1e"])
 def test_fault_11_line_separator_inside_a_string_is_one_line(separator: str) -> None:
-    odd = line_among_good(
-        f'{{"question": "a{separator}b", "answer": "c"}}'.replace("\x0b", "\\u000b").replace(
-            "\x1e", "\\u001e"
-        )
-    )
-    assert isinstance(odd, Conversation)
+    line = json.dumps({"question": f"a{separator}b", "answer": "c"}, ensure_ascii=False)
+    assert isinstance(line_among_good(line), Conversation)
     (row,) = rows(f"question,answer\na{separator}b,c\n")
     assert isinstance(row, Conversation)
 
@@ -124,7 +122,7 @@ def test_fault_15_cell_over_128_kilobytes_is_accepted() -> None:
 
 @pytest.mark.parametrize("header", ["question,answer,answer", "Question,answer,QUESTION "])
 def test_fault_16_repeated_headers_are_refused(header: str) -> None:
-    with pytest.raises(SchemaError, match="two columns of the same name: (answer|question)"):
+    with pytest.raises(SchemaError, match=r"two columns of the same name: (answer|question)"):
         rows(f"{header}\na,b,c\n")
 
 
@@ -198,9 +196,9 @@ def test_fault_22_odd_keys_work_from_drop_to_clean(world: World, name: str) -> N
         assert f"exports/shop/{name}.error.txt" in world.listed("exports/")
 
 
-def test_fault_23_event_delivered_a_hundred_times_starts_one_execution(world: World) -> None:
+def test_fault_23_event_delivered_thirty_times_starts_one_execution(world: World) -> None:
     event = world.put("exports/shop/t.csv", tickets_csv(5))
-    for _ in range(10):
+    for _ in range(3):
         assert world.take(*[event] * 10) == {"batchItemFailures": []}
     (state,) = world.executions()
     world.run(state, until="clean")
@@ -289,7 +287,7 @@ def with_canaries() -> str:
         f"my password is {value}." if kind == "password" else value
         for kind, value in CANARIES.items()
     )
-    good = [(f"T-{i}", *ticket(i), mail, person) for i in range(60)]
+    good = [(f"T-{i}", *ticket(i), f"u{i}@mail.example", person) for i in range(60)]
     odd = [
         (f"C-{i}", f"{ticket(i)[0]} {everything}", everything, mail, person) for i in range(60, 64)
     ]
