@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -38,16 +39,21 @@ STAGES: dict[str, tuple[Handler, str]] = {
 }
 
 
+# Making a client takes longer than most tests, and moto reaches those made before it too.
+client: Callable[[str], Any] = functools.cache(boto3.client)
+resource: Callable[[str], Any] = functools.cache(boto3.resource)
+
+
 class World:
     """A project `shop` in a bucket, a table and a state machine of moto's."""
 
     def __init__(self, name: str, state_machine_arn: str) -> None:
         self.bucket = self.table = name
         self.arn = state_machine_arn
-        self.store = Store(name)
-        self.registry = Registry(name)
-        self._s3 = boto3.client("s3")
-        self._executions = boto3.client("stepfunctions")
+        self._s3 = client("s3")
+        self._executions = client("stepfunctions")
+        self.store = Store(name, self._s3)
+        self.registry = Registry(name, resource("dynamodb"))
 
     def put(self, key: str, data: bytes | str) -> dict[str, Any]:
         """Write an object; returns S3's event about it, as EventBridge hands it on."""
@@ -159,10 +165,10 @@ def _environment(name: str, state_machine_arn: str, provider: Provider) -> dict[
 
 def _deploy(name: str) -> str:
     """Create what the stacks create; returns the state machine's ARN."""
-    s3 = boto3.client("s3")
+    s3 = client("s3")
     s3.create_bucket(Bucket=name)
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    boto3.client("dynamodb").create_table(
+    client("dynamodb").create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[
@@ -174,9 +180,9 @@ def _deploy(name: str) -> str:
             {"AttributeName": "sk", "AttributeType": "S"},
         ],
     )
-    secret = boto3.client("secretsmanager")
+    secret = client("secretsmanager")
     secret.create_secret(Name=f"{name}-key", SecretString="sk-test")
-    arn: str = boto3.client("stepfunctions").create_state_machine(
+    arn: str = client("stepfunctions").create_state_machine(
         name=name,
         definition=json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}),
         roleArn=f"arn:aws:iam::123456789012:role/{name}",
@@ -187,7 +193,7 @@ def _deploy(name: str) -> str:
         "state_machine_arn": arn,
         "api_url": "http://127.0.0.1:9/prod",
     }
-    boto3.client("ssm").put_parameter(
+    client("ssm").put_parameter(
         Name=PARAMETER, Value=json.dumps(outputs), Type="String", Overwrite=True
     )
     return arn
