@@ -29,7 +29,7 @@ FEW = 100
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.8, 0.1
-MAX_VALIDATION = 40
+MAX_VALIDATION = 24
 """Validation examples used for the loss curve: more of them cost time, not insight."""
 
 

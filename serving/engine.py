@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,13 +99,16 @@ def _widen(states: torch.Tensor, width: int) -> torch.Tensor:
 class Engine:
     """Owns the language model; every call on it happens in its own thread."""
 
-    def __init__(self, weights: Callable[[], Path], threads: int) -> None:
+    def __init__(
+        self, weights: Callable[[], Path], threads: int, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
         self._weights = weights
         self._threads = threads
+        self._dtype = dtype
         self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._batches: OrderedDict[Path | None, Batch] = OrderedDict()
         self._waiting: list[Generation] = []
-        self._adapters: OrderedDict[Path, str] = OrderedDict()
+        self._adapters: OrderedDict[Path, tuple[str, int]] = OrderedDict()
         self._active: Path | None = None
         self._loaded = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -147,7 +151,7 @@ class Engine:
         torch.set_num_threads(self._threads)
         self.weights_dir = self._weights()
         self.tokenizer = AutoTokenizer.from_pretrained(self.weights_dir)
-        self._base = AutoModelForCausalLM.from_pretrained(self.weights_dir, dtype=torch.bfloat16)
+        self._base = AutoModelForCausalLM.from_pretrained(self.weights_dir, dtype=self._dtype)
         self._model: Any = self._base.eval()
         self._ends = {self.tokenizer.eos_token_id}
         self.context = self._base.config.max_position_embeddings
@@ -175,6 +179,9 @@ class Engine:
 
     def _begin(self, adapter: Path | None, rows: list[Generation]) -> None:
         try:
+            held = self._adapters.get(adapter) if adapter else None
+            if adapter and held and adapter not in self._batches and held[1] != version(adapter):
+                self._drop(adapter)
             self._activate(adapter)
             batch = self._prefill(rows)
         except Exception as error:
@@ -211,7 +218,7 @@ class Engine:
         else:
             self._adapters.move_to_end(adapter)
             self._model.base_model.enable_adapter_layers()
-            self._model.set_adapter(self._adapters[adapter], inference_mode=True)
+            self._model.set_adapter(self._adapters[adapter][0], inference_mode=True)
         self._active = adapter
 
     def _load_adapter(self, adapter: Path) -> None:
@@ -220,7 +227,7 @@ class Engine:
         self._check_probe(adapter)
         idle = [path for path in self._adapters if path not in self._batches]
         if len(self._adapters) >= MAX_ADAPTERS and idle:
-            self._model.delete_adapter(self._adapters.pop(idle[0]))
+            self._drop(idle[0])
         self._loaded += 1
         name = f"adapter{self._loaded}"
         with torch.inference_mode(False):
@@ -228,7 +235,14 @@ class Engine:
                 self._model = PeftModel.from_pretrained(self._base, adapter, adapter_name=name)
             else:
                 self._model.load_adapter(adapter, adapter_name=name)
-        self._adapters[adapter] = name
+        self._adapters[adapter] = (name, version(adapter))
+
+    def _drop(self, adapter: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft says which adapter it makes active instead
+            self._model.delete_adapter(self._adapters.pop(adapter)[0])
+        self._model.base_model.disable_adapter_layers()
+        self._active = None
 
     def _check_probe(self, adapter: Path) -> None:
         """Refuse an adapter that was trained under another chat template than is served here.
@@ -303,6 +317,11 @@ class Engine:
             row.on_token(None)
             return False
         return True
+
+
+def version(adapter: Path) -> int:
+    """Changes when an adapter's folder is filled anew."""
+    return (adapter / "adapter_config.json").stat().st_mtime_ns
 
 
 def draw(row: Generation, logits: torch.Tensor) -> int:

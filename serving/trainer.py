@@ -191,11 +191,12 @@ class Trainer:
                 self._process, self._running = process, job_id
             self._jobs.log(job_id, "Fine-tuning job started")
             progress = Progress(self._jobs, job_id)
-            for line in process.stdout or ():
-                log.write(line)
-                log.flush()
-                progress.read(line)
-            code = process.wait()
+            with process:
+                for line in process.stdout or ():
+                    log.write(line)
+                    log.flush()
+                    progress.read(line)
+            code = process.returncode
             with self._lock:
                 self._process, self._running = None, None
         self._conclude(job_id, code, folder)

@@ -70,7 +70,7 @@ def base_weights(cache: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     verify(gguf, GGUF_SHA256)
-    print(f"converting {gguf.name} to safetensors in {target}, once (about 15 s) ...", flush=True)
+    print(f"converting {gguf.name} to safetensors in {target}, once (about half a minute) ...", flush=True)
     started = time.monotonic()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -6,14 +6,15 @@ import time
 from typing import Any
 
 import msgspec
+from botocore.exceptions import ClientError
 
 from dropforge.artifacts import FineTuneJob, train_key
 from dropforge.backends import Trainer
 from dropforge.chat import encode_lines
-from dropforge.errors import TrainingFailedError, TrainingTimedOutError
+from dropforge.errors import BackendError, TrainingFailedError, TrainingTimedOutError
 from dropforge.settings import TrainSettings
 from dropforge.train import Completed, Failed, TrainingEvent, check_deadline, merge_events
-from lambdas.edge import Edge, Event, Result, stage, trainer
+from lambdas.edge import Edge, Event, Result, logger, stage, trainer
 
 
 @stage("train", TrainSettings)
@@ -30,10 +31,18 @@ def handler(edge: Edge, event: Event) -> Result:
     try:
         check_deadline(job, edge.config.training.timeout_hours, time.time())
     except TrainingTimedOutError:
-        provider.cancel(job)
+        _cancel(provider, job)
         raise
     edge.note({"progress": {**latest, "note": state.note}})
     return {"state": "Pending"}
+
+
+def _cancel(provider: Trainer, job: FineTuneJob) -> None:
+    """Stop paying for a late job; that it cannot be stopped must not hide that it is late."""
+    try:
+        provider.cancel(job)
+    except (BackendError, ClientError) as error:
+        logger.warning("late job not cancelled", job_id=job.job_id, error=type(error).__name__)
 
 
 def _keep_curve(edge: Edge, provider: Trainer, job: FineTuneJob) -> dict[str, Any]:

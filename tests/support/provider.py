@@ -86,6 +86,7 @@ def running_provider() -> Iterator[Provider]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Provider
 
     def do_POST(self) -> None:

@@ -71,11 +71,23 @@ def test_job_of_another_spec_is_not_taken_for_ours(
     assert launched(backend).job_id == "ftjob-2"
 
 
-@pytest.mark.parametrize(
+UNANSWERED = pytest.mark.parametrize(
     "fault",
     [answers(500), answers(503), answers(429), answers(409), drops, hangs, garbles],
     ids=["500", "503", "429", "409", "dropped", "timeout", "half a JSON"],
 )
+
+
+@UNANSWERED
+def test_create_whose_answer_was_lost_is_found_at_once(
+    backend: OpenAIBackend, provider: Provider, fault: Fault
+) -> None:
+    provider.create_faults = [fault]
+    assert launched(backend).job_id == "ftjob-1"
+    assert len(provider.creates) == 1
+
+
+@UNANSWERED
 def test_create_that_came_to_nothing_is_retryable_and_sent_once(
     backend: OpenAIBackend, provider: Provider, fault: Fault
 ) -> None:

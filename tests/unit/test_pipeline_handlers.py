@@ -78,6 +78,15 @@ def test_same_content_under_another_name_starts_nothing(world: World) -> None:
     assert [r["repeats"] for r in repeated] == [first["run"]["run_id"]]
 
 
+def test_same_version_with_another_configuration_is_no_second_run(world: World) -> None:
+    """As when an event is delivered again after project.yaml has changed."""
+    event = world.put("exports/shop/t.csv", tickets_csv(5))
+    world.take(event)
+    world.put_project(PROJECT + "monthly: true\n")
+    assert world.take(event) == {"batchItemFailures": []}
+    assert len(world.executions()) == 1
+
+
 def test_same_content_with_another_configuration_runs_again(world: World) -> None:
     world.drop(tickets_csv(5))
     world.put_project(PROJECT + "monthly: true\n")
@@ -328,6 +337,21 @@ def test_overdue_job_is_cancelled(
     assert provider.jobs[0]["status"] == "cancelled"
 
 
+def test_overdue_job_that_cannot_be_cancelled_is_overdue_all_the_same(
+    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+
+    def refuse(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "StopTrainingJob")
+
+    late = poll.time.time() + 25 * 3600
+    monkeypatch.setattr(poll.time, "time", lambda: late)
+    monkeypatch.setattr(edge.OpenAIBackend, "cancel", refuse)
+    with pytest.raises(TrainingTimedOutError):
+        poll.handler(state, None)
+
+
 # --- judge, promote
 
 
@@ -493,7 +517,10 @@ def test_our_own_error_is_told_beside_the_file_and_in_the_run(world: World) -> N
     "error",
     [
         {"Error": "KeyError", "Cause": '{"errorMessage": "\'x\'", "stackTrace": ["secret"]}'},
-        {"Error": "ClientError", "Cause": '{"errorMessage": "An error occurred (AccessDenied)"}'},
+        {
+            "Error": "ClientError",
+            "Cause": '{"errorMessage": "An error (AccessDenied) occurred: no"}',
+        },
         {"Error": "States.Timeout", "Cause": "not JSON"},
         {"Error": "States.Runtime", "Cause": "[1]"},
         {"Error": "States.TaskFailed"},

@@ -174,11 +174,15 @@ def test_deployment_is_polled(
     assert backend.poll(JOB) == state
 
 
-def test_refusal_is_not_taken_for_a_missing_job(
+def test_refusal_is_not_taken_for_a_missing_job_or_component(
     backend: SageMakerBackend, sagemaker: Stubber
 ) -> None:
     sagemaker.add_client_error("describe_training_job", "AccessDeniedException")
-    with pytest.raises(ClientError):
+    with pytest.raises(ClientError, match="DescribeTrainingJob"):
+        backend.poll(JOB)
+    job_is(sagemaker, "Completed")
+    sagemaker.add_client_error("describe_inference_component", "AccessDeniedException")
+    with pytest.raises(ClientError, match="DescribeInferenceComponent"):
         backend.poll(JOB)
 
 
