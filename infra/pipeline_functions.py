@@ -99,7 +99,11 @@ def _data_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
 
 def _training_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
     bucket = data.bucket_arn
-    provider = (reads_secret(data.openai_secret_arn), describes_training_jobs())
+    provider = (
+        reads_secret(data.openai_secret_arn),
+        describes_training_jobs("sagemaker:StopTrainingJob"),
+        serves_adapters(settings),
+    )
     environment = {
         **provider_environment(settings, data),
         **_base_component(settings),
@@ -115,12 +119,7 @@ def _training_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]
         Spec(
             "poll",
             "train.poll",
-            (
-                reads(bucket, TRAIN, PROJECTS),
-                writes(bucket, TRAIN),
-                *provider,
-                serves_adapters(settings),
-            ),
+            (reads(bucket, TRAIN, PROJECTS), writes(bucket, TRAIN), *provider),
             environment,
         ),
     )
@@ -192,9 +191,10 @@ def invokes_endpoint(settings: Settings) -> Grant:
     )
 
 
-def describes_training_jobs() -> Grant:
+def describes_training_jobs(*more: str) -> Grant:
+    """See how training jobs do, and what `more` actions allow."""
     return Grant(
-        ("sagemaker:DescribeTrainingJob",),
+        ("sagemaker:DescribeTrainingJob", *more),
         (sagemaker_arn("training-job/dropforge-*"),),
         "Training jobs are named when they are launched; the prefix is Dropforge's own.",
     )

@@ -244,7 +244,13 @@ def rollback(
     champion = here.registry.champion(name)
     if not champion or not champion.get("previous"):
         fail(f"{name} has no previous champion to go back to.")
-    _move(name, here.model(name, champion["previous"]), why)
+    previous = here.model(name, champion["previous"])
+    if previous["status"] == "rolled back":
+        fail(
+            f"The previous champion {previous['version']} was itself rolled back. "
+            f"Choose a version of `dropforge models -p {name}` and promote it."
+        )
+    _move(name, previous, why)
     here.registry.update(name, f"model#{champion['version']}", {"status": "rolled back"})
 
 
