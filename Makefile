@@ -66,19 +66,27 @@ status:  ## what runs
 test: setup  ## all tests, the end-to-end ones included
 	@$(BIN)/python -m pytest
 
-check: setup  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy dropforge lambdas infra local serving training examples
-	$(BIN)/lint-imports
-	@for g in $(LOCKS); do $(LOCK) --group $$g requirements/$$g.txt -o /dev/null >/dev/null; done
-	$(BIN)/python -m infra.check
+	$(BIN)/lint-imports --no-logo
+	@for g in $(LOCKS); do \
+		cp requirements/$$g.txt build/$$g.txt && $(LOCK) --group $$g -o build/$$g.txt \
+		&& diff requirements/$$g.txt build/$$g.txt && rm build/$$g.txt \
+		|| { echo "requirements/$$g.txt does not fit pyproject.toml: make lock"; exit 1; }; \
+	done; echo "locks fit pyproject.toml"
+	CDK_OUTDIR=cdk.out $(BIN)/python -m infra.app
+	$(BIN)/cfn-lint
 
 format: setup  ## ruff's formatter and safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 bench: setup  ## measure, and write docs/benchmarks.md
 	@$(BIN)/python -m tests.bench
+
+build:
+	@mkdir -p build
 
 synth: setup  ## synthesise the template into cdk.out
 	CDK_OUTDIR=cdk.out $(BIN)/python -m infra.app

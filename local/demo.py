@@ -137,7 +137,7 @@ def _next(settings: Settings, project: str) -> str:
             "\nIt is still running. To look around:",
             f"  source {settings.env_file}",
             f"  dropforge models -p {project}           versions, scores, which one answers",
-            f"  dropforge report -p {project}           the evaluation as a page (--data: the data)",
+            f"  dropforge report -p {project}           its evaluation as a page; --data: the data",
             f"  export DROPFORGE_TOKEN=$(dropforge token {project})",
             f'  dropforge chat -p {project} "…"         ask it something',
             f"  dropforge lineage {project}/VERSION     from an answer back to the dropped file",
