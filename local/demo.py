@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ import msgspec
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from dropforge.artifacts import batch_name, digest, evaluation_key
 from dropforge.backends.registry import Item
@@ -32,6 +32,7 @@ from local.settings import Settings, SetupError
 EXAMPLE: Final = Path("examples/tickets.csv")
 EXAMPLE_PROJECT: Final = Path("examples/project.yaml")
 ANY_PROJECT: Final = Path("examples/any-export.yaml")
+SHOWN: Final = 3
 
 
 def demo(settings: Settings, export: Path, console: Console) -> None:
@@ -88,14 +89,15 @@ def _finished(here: Deployment, project: str) -> Item:
 
 def _show(console: Console, here: Deployment, project: str, run: Item) -> None:
     verdict, base = run["verdict"], run["verdict"]["comparisons"]["base"]
-    sample = _held_out(here, project, verdict["hash"])
     version = verdict["version"]
     token = here.registry.create_token(project, "demo", time.time())
-    answers = {
-        name: ask(here.api_url, token, f"{project}/{name}", sample.question)
-        for name in ("base", version)
-    }
-    console.print(_answers(sample, answers, version))
+    console.print("\nasked over HTTPS, tickets that were held out of training:", style="bold")
+    for sample in _held_out(here, project, verdict["hash"]):
+        base_answer, tuned = (
+            ask(here.api_url, token, f"{project}/{name}", sample.question)
+            for name in ("base", version)
+        )
+        console.print(_answers(sample, base_answer, tuned))
     rate, recall = base["win_rate"], verdict["fact_recall"]
     lines = [
         f"verdict   [bold]{verdict['verdict']}[/]: {'; '.join(verdict['reasons'])}",
@@ -110,23 +112,22 @@ def _show(console: Console, here: Deployment, project: str, run: Item) -> None:
     console.print(Panel("\n".join(lines), title=f"{project}/{version}", title_align="left"))
 
 
-def _held_out(here: Deployment, project: str, evaluation: str) -> Sample:
-    """A ticket that no model has seen in training: one with facts, and the shortest to read."""
+def _held_out(here: Deployment, project: str, evaluation: str) -> list[Sample]:
+    """Some tickets that no model has seen in training: with facts, and short to read."""
     data = here.store.read(evaluation_key(project, evaluation, batch_name(0)))
     samples = msgspec.json.Decoder(Sample).decode_lines(data)
     checkable = [s for s in samples if facts(s.reference)] or samples
-    return min(checkable, key=lambda s: (len(s.question) // 40, digest(s.id)))
+    return sorted(checkable, key=lambda s: (len(s.question) // 40, digest(s.id)))[:SHOWN]
 
 
-def _answers(sample: Sample, answers: Mapping[str, Answer], version: str) -> Table:
+def _answers(sample: Sample, base: Answer, tuned: Answer) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row("[bold]asked over HTTPS[/]", sample.question)
-    table.add_row("the agent wrote", sample.reference)
-    table.add_row("base answers", answers["base"].text)
-    tuned = answers[version]
-    table.add_row(
-        "[bold]tuned answers[/]", f"{tuned.text}\n[dim]x-dropforge-model: {tuned.model}[/]"
-    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("customer", Text(sample.question), style="bold")
+    table.add_row("agent", Text(sample.reference))
+    table.add_row("base", Text(base.text))
+    table.add_row("tuned", Text.assemble(tuned.text, (f"  {tuned.model}\n", "dim")))
     return table
 
 

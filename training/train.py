@@ -378,8 +378,7 @@ def load_model(weights: str, hp: Hyperparameters, device: torch.device, dtype: t
         raise TrainingError(f'hyperparameter "lora_targets" does not fit: {error}') from error
     config.base_model_name_or_path = hp.base_model
     if hp.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 

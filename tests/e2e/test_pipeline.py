@@ -54,7 +54,7 @@ def test_dropped_export_becomes_promoted_model_with_openai_backend(instance: Ins
     evaluation = instance.store.load(
         evaluation_key(PROJECT, run["verdict"]["hash"]), Verdict
     ).evaluation
-    assert evaluation.samples == 24
+    assert evaluation.samples == 28
     assert evaluation.comparisons["base"].win_rate.low > 0.5
     assert evaluation.fact_recall["challenger"] >= 3 * evaluation.fact_recall["base"]
     champion = instance.registry.champion(PROJECT)

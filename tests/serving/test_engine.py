@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.engine import Engine, Generation
+from serving.batch import Generation
+from serving.engine import Engine
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 PROMPTS = [[5, 9, 30], [7] * 11, [40, 41, 42, 43, 44], [12, 300]]
 
 

@@ -115,11 +115,11 @@ def test_a_job_trains_a_model_that_answers_while_the_base_model_stays(
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=3))
     losses = [e.data for e in events if e.type == "metrics" and isinstance(e.data, dict)]
     trained = [d["train_loss"] for d in reversed(losses) if "train_loss" in d]
-    assert len(trained) == 6
+    assert len(trained) == 12
     assert trained[-1] < 0.5 * trained[0]
 
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
-    assert [c.step_number for c in checkpoints] == [6, 4, 2]
+    assert [c.step_number for c in checkpoints] == [12, 8, 4]
     early = checkpoints[-1].fine_tuned_model_checkpoint
     system: ChatCompletionMessageParam = {"role": "system", "content": "Help."}
     asked = [system, *messages(question)]

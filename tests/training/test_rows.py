@@ -12,7 +12,7 @@ from training import train
 from training.train import IGNORED, Hyperparameters, Row, TrainingError
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 
 
 @pytest.fixture(scope="module")
