@@ -64,7 +64,7 @@ status:  ## what runs
 	@$(BIN)/python -m local status
 
 test: setup  ## all tests, the end-to-end ones included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
 	$(BIN)/ruff format --check --quiet .

@@ -53,7 +53,9 @@ def demo_figures() -> Iterator[Figure]:
         instance = Instance(Path(folder) / "state", three_free_ports())
         began = time.monotonic()
         try:
-            printed = _run("local", "demo", str(TICKETS), environment=instance.environment)
+            printed = _run(
+                [sys.executable, "-m", "local", "demo", str(TICKETS)], instance.environment
+            )
             total = time.monotonic() - began
             print(printed)
             instance.read_env(Path(folder) / "state" / "env")
@@ -63,8 +65,7 @@ def demo_figures() -> Iterator[Figure]:
             instance.local("down", check=False)
 
 
-def _run(module: str, *arguments: str, environment: dict[str, str]) -> str:
-    command = [sys.executable, "-m", module, *arguments]
+def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -126,11 +127,14 @@ def test_figures() -> Iterator[Figure]:
     """The whole test suite, the end-to-end tests in it."""
     began = time.monotonic()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DROPFORGE_"))}
-    printed = _run("pytest", "-q", environment=environment)
+    printed = _run(["make", "--silent", "test"], environment)
     seconds = time.monotonic() - began
     last = printed.strip().splitlines()[-1]
     yield Figure(
-        f"`make test` ({last.split(' in ')[0]})", f"{seconds:.0f} s", "under 600 s", seconds < 600
+        f"`make test` ({last.strip(' =').split(' in ')[0]})",
+        f"{seconds:.0f} s",
+        "under 600 s",
+        seconds < 600,
     )
 
 

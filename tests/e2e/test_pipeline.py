@@ -170,7 +170,9 @@ def test_worse_challenger_is_rejected_and_champion_stays(
     instance: Instance, tmp_path: Path
 ) -> None:
     before = instance.registry.champion(PROJECT)
-    config = small_config(tmp_path / "weak.yaml", epochs="1", max_rows="10", learning_rate="1e-6")
+    config = small_config(
+        tmp_path / "weak.yaml", epochs="1", max_rows="10", learning_rate="1e-6", samples="20"
+    )
     printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", config)
     assert "reject" in printed
     assert instance.registry.champion(PROJECT) == before
