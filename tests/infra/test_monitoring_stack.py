@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_cdk import assertions
 
-from infra.config import settings_from
+from infra.config import ROOT, settings_from
 from infra.data_stack import DataStack
 from infra.monitoring_stack import MonitoringStack
 from infra.pipeline_stack import PipelineStack
@@ -54,6 +54,12 @@ def test_every_alarm_tells_the_topic_and_says_what_it_means(assembly: Assembly) 
         assert text(alarm["OKActions"][0]).startswith("<Alarms"), name
         assert len(alarm["AlarmDescription"]) > 40, name
         assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+def test_every_alarm_is_explained_in_operations(assembly: Assembly) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    for name in alarms(assembly):
+        assert f"`dropforge-{name}`" in page, name
 
 
 def test_one_waiting_message_is_enough_for_an_alarm(assembly: Assembly) -> None:
