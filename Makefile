@@ -14,6 +14,9 @@ LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotat
 	--no-emit-package torch --python-version 3.11
 LOCKS := bootstrap pipeline chat emulator dev
 
+# Node 20 works and is what many machines have: no box of warnings about it.
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
+
 .PHONY: help setup demo test check format bench up down status clean synth lock
 .DEFAULT_GOAL := help
 

@@ -27,6 +27,14 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def explain_aws(error: BotoCoreError | ClientError) -> str:
+    """What AWS or its client said, and what to do about it."""
+    return (
+        f"AWS cannot be used: {error} "
+        "Give --profile and --region, or `source .local/env` for the local default."
+    )
+
+
 class Outputs(msgspec.Struct, frozen=True):
     """What the stacks tell about themselves."""
 
@@ -49,11 +57,6 @@ class Deployment:
             fail(
                 "Dropforge is not deployed in this account and region. "
                 "Run `cdk deploy --all`, or `make up` for the local default."
-            )
-        except (BotoCoreError, ClientError) as error:
-            fail(
-                f"AWS cannot be reached: {error} "
-                "Give --profile and --region, or `source .local/env` for the local default."
             )
         return msgspec.json.decode(value, type=Outputs)
 

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ MODEL = {"backend": "openai", "base_model": "small", "status": "trained", "spec"
 def dropforge(world: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
     """Runs the command; each call is a process of its own."""
     module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(module, "here", Deployment())
@@ -454,3 +457,22 @@ def test_outputs_may_name_more_than_is_known(dropforge: Dropforge, world: World)
         Name=PARAMETER, Value=json.dumps({**value, "new": 1}), Type="String", Overwrite=True
     )
     assert dropforge("models").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["status"], "You must specify a region"), (["--profile", "nope", "models"], "nope")],
+)
+def test_command_without_aws_settings_says_what_to_give(arguments: list[str], said: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": os.devnull}
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("dropforge"), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "source .local/env" in ended.stderr
+    assert "Traceback" not in ended.stderr
