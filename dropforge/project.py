@@ -22,13 +22,62 @@ class _Section(BaseModel):
 
 
 class Columns(_Section):
-    """Names of a table's columns where they are not the usual ones."""
+    """Where an export keeps what: a table's column, or a dotted path into a JSON object.
+
+    Only what is not recognised by itself has to be named. `role` and `text` make an export one
+    with a turn in each row, grouped by `id` and put in order by `time` where one is named; `turns`
+    is the path of an object's list of turns, in which `role` and `text` are looked up.
+    """
 
     question: Text | None = None
     answer: Text | None = None
     customer: Text | None = None
     customer_name: Text | None = None
     id: Text | None = None
+    language: Text | None = None
+    topic: Text | None = None
+    turns: Text | None = None
+    role: Text | None = None
+    text: Text | None = None
+    time: Text | None = None
+
+
+class Roles(_Section):
+    """What an export calls the two sides of a conversation, beside the usual words."""
+
+    customer: tuple[Text, ...] = ()
+    agent: tuple[Text, ...] = ()
+    ignored: tuple[Text, ...] = ()
+
+
+class Cleaning(_Section):
+    """What is kept of an export and what is taken out of it."""
+
+    redact: Literal["rules", "presidio"] = "rules"
+    boilerplate: tuple[Text, ...] = ()
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = ()
+    shortest_answer: Annotated[int, Field(ge=1, le=10_000)] = 2
+
+
+class Budget(_Section):
+    """What a run may cost, in US dollars; a run that would cost more stops before it spends."""
+
+    training_usd: Annotated[float, Field(ge=0)] | None = None
+
+
+class Extract(_Section):
+    """A SQL query whose result is dropped as an export.
+
+    `url_secret` names the secret that holds the database's SQLAlchemy URL. `cursor` is a column of
+    the result that grows with every new or changed ticket; the query has `:cursor` where a row has
+    to be newer than the last one taken.
+    """
+
+    query: Annotated[str, Field(min_length=1, max_length=100_000)]
+    url_secret: Text
+    cursor: Text | None = None
+    start: Text | None = None
+    max_rows: Annotated[int, Field(ge=1)] = 1_000_000
 
 
 class Training(_Section):
@@ -83,11 +132,15 @@ class ProjectConfig(_Section):
     model: Annotated[str, Field(min_length=1, max_length=500)]
     system_prompt: Text = "You are a helpful support agent. Answer briefly and correctly."
     columns: Columns = Columns()
+    roles: Roles = Roles()
+    clean: Cleaning = Cleaning()
     keep: tuple[Text, ...] = ()
     training: Training = Training()
+    budget: Budget = Budget()
     judge: Judging = Judging()
     gate: Gate = Gate()
     monthly: bool = False
+    extract: Extract | None = None
 
     @property
     def hash(self) -> str:
