@@ -12,7 +12,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv --quiet
 LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-package torch --python-version 3.11
-LOCKS := bootstrap pipeline chat emulator dev
+LOCKS := bootstrap pipeline data chat emulator spark peers dev
 
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
@@ -54,6 +54,14 @@ $(BIN)/uv: requirements/bootstrap.txt
 		-r requirements/emulator.txt
 	@touch $@
 
+# PySpark alone is 317 MB, as a source archive; Java 17 comes from the machine.
+.venv-spark/.ready: $(BIN)/uv requirements/spark.txt
+	@echo "setup: .venv-spark, about 320 MB"
+	@$(UV) venv --clear --python $(BIN)/python .venv-spark
+	@$(UV) pip install --python .venv-spark/bin/python --compile-bytecode --require-hashes \
+		-r requirements/spark.txt
+	@touch $@
+
 demo: setup  ## the whole of it on this machine; EXPORT=path/to/file runs on your own export
 	@$(BIN)/python -m local demo "$(EXPORT)"
 
@@ -66,13 +74,14 @@ down:  ## stop it
 status:  ## what runs
 	@$(BIN)/python -m local status
 
-test: setup  ## all tests, the end-to-end ones included
+# The tests of Spark are skipped, and say so, where there is no Java.
+test: setup $(if $(shell command -v java),.venv-spark/.ready)  ## all tests, the end-to-end ones included
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy dropforge lambdas infra local serving training examples
+	$(BIN)/mypy dropforge lambdas infra local serving spark training examples
 	$(BIN)/lint-imports --no-logo
 	@for g in $(LOCKS); do \
 		cp requirements/$$g.txt build/$$g.txt && $(LOCK) --group $$g -o build/$$g.txt \

@@ -39,12 +39,22 @@ def clean_key(project: str, clean_hash: str, name: str = "manifest.json") -> str
     return f"{CLEAN}/{project}/{clean_hash}/{name}"
 
 
-def rejected_key(project: str, clean_hash: str) -> str:
-    return f"{REJECTED}/{project}/{clean_hash}.jsonl"
+def part_name(index: int) -> str:
+    """The name of one of many parts; names sort as the parts do."""
+    return f"part-{index:05d}.jsonl"
+
+
+def rejected_key(project: str, clean_hash: str, part: str = "") -> str:
+    return f"{REJECTED}/{project}/{clean_hash}{part and '/' + part.removesuffix('.jsonl')}.jsonl"
 
 
 def dataset_key(project: str, dataset_hash: str, name: str = "manifest.json") -> str:
     return f"{VALIDATE}/{project}/{dataset_hash}/{name}"
+
+
+def order_key(project: str, run_id: str) -> str:
+    """What a run's Spark job is to build a dataset of (`DatasetOrder`)."""
+    return f"{VALIDATE}/{project}/orders/{run_id}.json"
 
 
 def train_key(project: str, spec_hash: str, name: str = "manifest.json") -> str:
@@ -94,8 +104,27 @@ class Source(msgspec.Struct, frozen=True):
     size: int
 
 
+class Excerpt(msgspec.Struct, frozen=True):
+    """The beginning of a row, personal data and secrets taken out: for people to look at."""
+
+    position: int
+    text: str
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """Rows that say the same: the one that was kept, and how many were not."""
+
+    position: int
+    repeats: int
+    text: str
+
+
 class CleanManifest(msgspec.Struct, frozen=True):
-    """What cleaning made of one dropped file. `read == kept + sum(rejected.values())`, always."""
+    """What cleaning made of one dropped file. `read == kept + sum(rejected.values())`, always.
+
+    `files` are the names of the parts under the manifest's key, in order. `clusters` are the
+    largest ones, `cluster_sizes` counts all of them by the rows that were repeats.
+    """
 
     project: str
     hash: str
@@ -106,19 +135,65 @@ class CleanManifest(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     redacted_rows: dict[str, int]
     repaired: dict[str, int]
+    languages: dict[str, int] = {}
+    topics: dict[str, int] = {}
+    excerpts: dict[str, tuple[Excerpt, ...]] = {}
+    clusters: tuple[Cluster, ...] = ()
+    cluster_sizes: dict[int, int] = {}
+    files: tuple[str, ...] = ("part.jsonl",)
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What training on a dataset would cost with one provider, in US dollars; None: no price known.
+
+    `tokens` are those trained on, all epochs together, by the model's own tokenizer where `exact`.
+    """
+
+    provider: str
+    model: str
+    tokens: int
+    usd: float | None
+    exact: bool = True
+    hours: float | None = None
+    note: str = ""
 
 
 class DatasetManifest(msgspec.Struct, frozen=True):
-    """A train/validation/test split over the clean parts of a project."""
+    """A train/validation/test split over the clean parts of a project, in the order of their drop.
+
+    `read == sum(examples.values()) + sum(left_out.values())`, always: every row of the parts is in
+    a split, or left out for a reason (its place and reason stand in `left-out.jsonl`). `tokens` are
+    o200k tokens of each split, `train_tokens` those of the training split by encoding; chat template
+    and system prompt are counted in.
+    """
 
     project: str
     hash: str
     parts: tuple[str, ...]
     examples: dict[str, int]
     tokens: dict[str, int]
-    repeated_across_parts: int
-    left_out: int
+    read: int
+    left_out: dict[str, int]
     warnings: tuple[str, ...]
+    train_tokens: dict[str, int]
+
+
+class DatasetOrder(msgspec.Struct, frozen=True):
+    """What the validate function asks of Spark: which parts, in which order.
+
+    `instance` is what SageMaker projects train on, for the cost.
+    """
+
+    parts: tuple[str, ...]
+    instance: str
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """Why a Spark job has written no manifest: a class of dropforge/errors.py and its arguments."""
+
+    error: str
+    message: str
+    hint: str | None = None
 
 
 class FineTuneSpec(msgspec.Struct, frozen=True):

@@ -17,17 +17,22 @@ class Message(msgspec.Struct, frozen=True):
     content: str
 
 
-class ChatExample(msgspec.Struct, frozen=True):
+class ChatExample(msgspec.Struct, frozen=True, omit_defaults=True):
     """A resolved conversation, ready to train or judge on; its last message is the agent's.
 
-    `id` is the hash of the messages, `group` stands for the customer (never in clear) and
-    `position` is the place in the dropped file: line or row number, counted from 1.
+    `id` is the hash of the messages; `group` stands for the customer and `conversation` for the
+    ticket (never in clear; "" where the export has none); `position` is the place in the dropped
+    file, a line or row number counted from 1. `language` is an ISO 639 code, `topic` what the
+    export says the ticket is about.
     """
 
     id: str
     group: str
     position: int
     messages: tuple[Message, ...]
+    conversation: str = ""
+    language: str = ""
+    topic: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -52,6 +57,11 @@ _decoder = msgspec.json.Decoder(ChatExample)
 def encode_lines(rows: Iterable[object]) -> bytes:
     """JSONL of any msgspec-encodable rows, ending in a newline; b"" for no rows."""
     return b"".join(_encoder.encode(row) + b"\n" for row in rows)
+
+
+def decode_example(line: bytes) -> ChatExample:
+    """The example of one line that `encode_lines` wrote."""
+    return _decoder.decode(line)
 
 
 def decode_examples(data: bytes) -> Iterator[ChatExample]:

@@ -13,8 +13,10 @@ import msgspec
 
 from dropforge.artifacts import ERROR_SUFFIX, PROJECTS, digest, project_key, split_key
 
-MAX_BYTES = 512 * 1024 * 1024
-"""The largest export one run reads: the clean function holds it in memory."""
+MAX_BYTES = 100 << 30
+"""The largest export, uncompressed, that one Spark job is meant for."""
+MAX_EXTRACTED = 2 << 30
+"""The largest export that is drawn from a database at once: it passes through a function's disk."""
 
 
 class Drop(msgspec.Struct, frozen=True):

@@ -9,9 +9,11 @@
     │   ├── TooLargeError            larger than one run takes
     │   └── TooManyRejectedError     so many rows are unusable that the file is probably wrong
     ├── DatasetError
-    │   └── TooFewExamplesError      not enough to train and judge on
-    ├── BackendError                 a training or chat provider said no
+    │   ├── TooFewExamplesError      not enough to train and judge on
+    │   └── OverBudgetError          training would cost more than the project allows
+    ├── BackendError                 a provider or a database said no
     │   ├── RetryableError           worth the same call again; the state machine does
+    │   ├── DatabaseError            a database cannot be read; its address is never told
     │   ├── TrainingNotAvailableError  the account may not fine-tune (403 training_not_available)
     │   ├── TrainingFailedError      the job ended without a model
     │   └── TrainingTimedOutError    the job did not end in time
@@ -82,12 +84,20 @@ class TooFewExamplesError(DatasetError):
     code = "TOO_FEW_EXAMPLES"
 
 
+class OverBudgetError(DatasetError):
+    code = "OVER_BUDGET"
+
+
 class BackendError(DropforgeError):
     code = "BACKEND"
 
 
 class RetryableError(BackendError):
     code = "RETRYABLE"
+
+
+class DatabaseError(BackendError):
+    code = "DATABASE"
 
 
 class TrainingNotAvailableError(BackendError):

@@ -30,6 +30,18 @@ svg .curve.second{stroke:var(--unsure)}
 font-size:.95rem;margin:1.2rem 0 0;border-top:1px solid var(--line);padding-top:.6rem}
 .pairs b{font-size:.8rem;color:var(--soft);display:block}.pairs p{margin:0;white-space:pre-wrap}
 @media(max-width:40rem){.pairs{grid-template-columns:1fr}}
+.tiles{display:flex;flex-wrap:wrap;gap:1rem}.tiles div{border:1px solid var(--line);
+border-radius:.5rem;padding:.6rem 1rem;min-width:8rem;flex:1}.tiles b{font-size:1.5rem;
+display:block;font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:.85rem}
+.checks{list-style:none;padding:0;margin:0}.checks li{padding:.3rem 0 .3rem 1.8rem;position:relative}
+.checks li::before{position:absolute;left:.2rem;font-weight:700}
+.checks .good::before{content:"✓";color:var(--good)}
+.checks .look::before{content:"!";color:var(--unsure)}
+.checks .bad::before{content:"✗";color:var(--bad)}
+.quotes{margin:0;padding:0;list-style:none}.quotes li{border-left:3px solid var(--line);
+padding:.1rem .8rem;margin:.4rem 0;overflow-wrap:anywhere}.quotes b{color:var(--soft);font-size:.8rem}
+.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.85rem;margin:.4rem 0}
+.legend i{display:inline-block;width:.8rem;height:.8rem;border-radius:2px;margin-right:.4rem}
 """
 
 
@@ -116,6 +128,82 @@ def bars(counts: dict[str, int]) -> Markup:
             f'<text class="soft" x="{206 + width:.1f}" y="{y + 16}">{count:,}</text>'
         )
     return _svg(700, len(counts) * 24, "".join(rows), "bar chart")
+
+
+def columns(counts: dict[str, int]) -> Markup:
+    """A vertical column a count, in the given order: a histogram whose labels are lower edges."""
+    if not counts:
+        return Markup("<p>none</p>")
+    top = max(max(counts.values()), 1)
+    width = min(60.0, 660 / len(counts))
+    every = -(-len(counts) // 12)  # as many labels as fit
+    parts = ['<line class="axis" x1="20" x2="690" y1="140" y2="140"/>']
+    for i, (name, count) in enumerate(counts.items()):
+        x, height = 25 + i * width, 110 * count / top
+        parts.append(
+            f'<rect class="bar" x="{x:.1f}" y="{140 - height:.1f}" width="{width * 0.85:.1f}" '
+            f'height="{height:.1f}"><title>{escape(name)}: {count:,}</title></rect>'
+        )
+        middle = x + width * 0.42
+        if i % every == 0:
+            parts.append(
+                f'<text class="soft" x="{middle:.1f}" y="156" text-anchor="middle">'
+                f"{escape(name)}</text>"
+            )
+        if len(counts) <= 12 and count:
+            parts.append(
+                f'<text class="soft" x="{middle:.1f}" y="{134 - height:.1f}" '
+                f'text-anchor="middle">{count:,}</text>'
+            )
+    if len(counts) > 12:
+        parts.append(f'<text class="soft" x="20" y="24">{top:,}</text>')
+    return _svg(700, 164, "".join(parts), "histogram")
+
+
+_SHADES = ("#2563eb", "#d97706", "#7c3aed", "#0d9488", "#db2777", "#65a30d", "#64748b", "#b91c1c")
+
+
+def share_bar(counts: dict[str, int]) -> Markup:
+    """One bar, divided by shares, with a legend that names and counts them."""
+    total = sum(counts.values())
+    if not total:
+        return Markup("<p>none</p>")
+    parts, legend, x = [], [], 0.0
+    for i, (name, count) in enumerate(counts.items()):
+        width, shade = 700 * count / total, _SHADES[i % len(_SHADES)]
+        title = f"{escape(name)}: {count:,} ({count / total:.1%})"
+        parts.append(
+            f'<rect x="{x:.1f}" y="0" width="{width:.2f}" height="26" fill="{shade}">'
+            f"<title>{title}</title></rect>"
+        )
+        legend.append(f'<span><i style="background:{shade}"></i>{title}</span>')
+        x += width
+    bar = _svg(700, 26, "".join(parts), "shares")
+    return Markup(f'{bar}<div class="legend">{"".join(legend)}</div>')
+
+
+def tiles(figures: dict[str, str]) -> Markup:
+    """The few figures that matter, large."""
+    cells = (
+        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>"
+        for name, value in figures.items()
+    )
+    return Markup(f'<div class="tiles">{"".join(cells)}</div>')
+
+
+def checks(rows: Iterable[tuple[str, str, str]]) -> Markup:
+    """Findings with a mark each: (good, look or bad; what was asked; the answer)."""
+    items = (
+        f'<li class="{level}">{f"<b>{escape(asked)}</b> " if asked else ""}{escape(answer)}</li>'
+        for level, asked, answer in rows
+    )
+    return Markup(f'<ul class="checks">{"".join(items)}</ul>')
+
+
+def quotes(rows: Iterable[tuple[str, str]]) -> Markup:
+    """Short texts under a small heading each."""
+    items = (f"<li><b>{escape(head)}</b><br>{escape(text)}</li>" for head, text in rows)
+    return Markup(f'<ul class="quotes">{"".join(items)}</ul>')
 
 
 def interval(rows: Iterable[tuple[str, float, float, float]], marks: dict[str, float]) -> Markup:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from datetime import date
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from dropforge.artifacts import digest
 from dropforge.errors import ProjectError
@@ -60,9 +68,19 @@ class Cleaning(_Section):
 
 
 class Budget(_Section):
-    """What a run may cost, in US dollars; a run that would cost more stops before it spends."""
+    """What training may cost, in US dollars; a run that would cost more stops before it spends."""
 
     training_usd: Annotated[float, Field(ge=0)] | None = None
+    usd_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
+
+
+def _as_written(value: object) -> object:
+    """`start: 2026-01-01` and `start: 0` are no text to YAML, but meant as they look."""
+    known = isinstance(value, int | float | date) and not isinstance(value, bool)
+    return str(value) if known else value
+
+
+Start = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_as_written)]
 
 
 class Extract(_Section):
@@ -70,14 +88,25 @@ class Extract(_Section):
 
     `url_secret` names the secret that holds the database's SQLAlchemy URL. `cursor` is a column of
     the result that grows with every new or changed ticket; the query has `:cursor` where a row has
-    to be newer than the last one taken.
+    to be newer than the last one taken, is in the cursor's order, and begins after `start`. Without
+    a cursor the whole result replaces the former one. At least `min_rows` and at most `max_rows`
+    (and those that share the last one's cursor) are dropped at once.
     """
 
     query: Annotated[str, Field(min_length=1, max_length=100_000)]
-    url_secret: Text
-    cursor: Text | None = None
-    start: Text | None = None
+    url_secret: Annotated[str, Field(pattern=r"^dropforge/[A-Za-z0-9/_+=.@-]{1,400}$")]
+    cursor: Annotated[Text, Field(min_length=1)] | None = None
+    start: Start | None = None
+    min_rows: Annotated[int, Field(ge=1)] = 1
     max_rows: Annotated[int, Field(ge=1)] = 1_000_000
+
+    @model_validator(mode="after")
+    def _cursor_is_whole(self) -> Self:
+        if (self.cursor is None) != (self.start is None):
+            raise ValueError("`cursor` and `start` (where the first extraction begins) go together")
+        if self.min_rows > self.max_rows:
+            raise ValueError("`min_rows` is above `max_rows`")
+        return self
 
 
 class Training(_Section):

@@ -34,6 +34,21 @@ class DropSettings(StarterSettings):
     base_component: str
 
 
+class CleanSettings(Settings):
+    """clean: `max_bytes` is the largest export that the function reads itself."""
+
+    max_bytes: int = 2 << 30
+
+
+class ValidateSettings(CleanSettings):
+    """validate: `max_bytes` holds for all parts together.
+
+    `training_instance` is what SageMaker projects train on, for the cost.
+    """
+
+    training_instance: str = ""
+
+
 class ProviderSettings(Settings):
     """Functions that talk to a training or chat provider."""
 

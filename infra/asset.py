@@ -42,28 +42,16 @@ class Asset:
         return f"requirements/{self.name}.txt"
 
 
-PIPELINE = Asset(
+def _asset(name: str, *parts: str) -> Asset:
+    return Asset(name, ("dropforge", *(f"lambdas/{part}" for part in ("__init__.py", *parts))))
+
+
+PIPELINE = _asset(
     "pipeline",
-    (
-        "dropforge",
-        "lambdas/__init__.py",
-        "lambdas/edge.py",
-        *(
-            f"lambdas/{stage}"
-            for stage in (
-                "clean",
-                "drop",
-                "fail",
-                "judge",
-                "promote",
-                "schedule",
-                "train",
-                "validate",
-            )
-        ),
-    ),
+    *("edge.py", "providers.py", "drop", "fail", "judge", "promote", "schedule", "train"),
 )
-CHAT = Asset("chat", ("dropforge", "lambdas/__init__.py", "lambdas/authorize", "lambdas/chat"))
+DATA = _asset("data", "edge.py", "clean", "extract", "validate")
+CHAT = _asset("chat", "authorize", "chat")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -64,12 +65,39 @@ class FunctionSizes(_Section):
     promote: FunctionSize
     fail: FunctionSize
     schedule: FunctionSize
+    extract: FunctionSize
     authorize: FunctionSize
     chat: FunctionSize
 
     def of(self, function: str) -> FunctionSize:
         size: FunctionSize = getattr(self, "validate_" if function == "validate" else function)
         return size
+
+
+def _listed(value: object) -> object:
+    """A list as the command line has it: `-c vpc.subnet_ids=subnet-1,subnet-2`."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _ids(kind: str) -> Any:
+    entry = Annotated[str, StringConstraints(pattern=rf"^{kind}-[0-9a-f]{{8,17}}$")]
+    return Annotated[tuple[entry, ...], BeforeValidator(_listed)]
+
+
+class Vpc(_Section):
+    """The network of the databases that are extracted from; empty where they are public.
+
+    The subnets need a way to S3, DynamoDB and Secrets Manager: a NAT gateway, or VPC endpoints.
+    """
+
+    subnet_ids: _ids("subnet") = ()  # type: ignore[valid-type]
+    security_group_ids: _ids("sg") = ()  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.subnet_ids) != bool(self.security_group_ids):
+            raise ValueError("subnet_ids and security_group_ids go together")
+        return self
 
 
 class ApiLimits(_Section):
@@ -109,11 +137,27 @@ class SageMaker(_Section):
         return f"{self.endpoint_name}-base"
 
 
+class Spark(_Section):
+    """EMR Serverless for what is larger than `max_bytes`; an empty `image`: there is none.
+
+    `image` is the URI of an image in ECR that was built of spark/Dockerfile. The maxima hold for
+    all jobs together. `network` is for accounts whose buckets are reached from a VPC only.
+    """
+
+    image: str = ""
+    max_vcpu: Annotated[int, Field(ge=8, le=2000)] = 64
+    max_memory_gb: Annotated[int, Field(ge=32, le=16000)] = 256
+    max_disk_gb: Annotated[int, Field(ge=100, le=32000)] = 2000
+    network: Vpc = Vpc()
+
+
 class Settings(_Section):
     """Everything that may differ between two deployments.
 
     `platform` is a `uv` target platform; left empty it follows from architecture and Python
-    version. `object_retention_days` is how long superseded versions of an object are kept.
+    version. `max_bytes` is the largest export, or all parts of a dataset, that clean and validate
+    read in a function: beyond it Spark does. `object_retention_days` is how long superseded
+    versions of an object are kept.
     """
 
     python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")]
@@ -128,7 +172,11 @@ class Settings(_Section):
     object_retention_days: Positive
     alarm_email: Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")] = ""
     monthly_schedule: Cron
+    extract_schedule: Cron
+    vpc: Vpc = Vpc()
     win_rate_floor: Annotated[float, Field(ge=0, le=1)]
+    max_bytes: Annotated[int, Field(gt=0, le=2 << 30)]
+    spark: Spark
     functions: FunctionSizes
     api: ApiLimits
     sagemaker: SageMaker

@@ -96,6 +96,12 @@ class MonitoringStack(cdk.Stack):
                 threshold=1,
             )
         self._alarm(
+            "ExtractFailed",
+            custom("ExtractFailed", "MAX", cdk.Duration.hours(1)),
+            "A project's database could not be read; its registry item `extract` says why.",
+            threshold=1,
+        )
+        self._alarm(
             "WinRateLow",
             custom("WinRate", "MIN", cdk.Duration.hours(1)),
             "A model was judged worse than its opponent; it was not promoted. See its report.",

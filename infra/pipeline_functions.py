@@ -9,9 +9,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.asset import PIPELINE
+from infra.asset import DATA, PIPELINE, Asset
 from infra.config import Settings
 from infra.data_stack import DataStack
+from infra.extract import DATABASE_SECRETS, into_vpc
 from infra.function import Function
 from infra.permissions import Grant, deletes, lists, reads, table, uses_key, writes
 
@@ -23,24 +24,26 @@ CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
     "train/*",
     "judge/*",
 )
+EXTRACTED = "exports/*/extracted/*"
 MESSAGES = ("exports/*.error.txt", "projects/*.error.txt")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A function of the pipeline asset. `background`: it is invoked asynchronously."""
+    """A function of the pipeline. `background`: it is invoked asynchronously."""
 
     name: str
     handler: str
     grants: tuple[Grant, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     background: bool = False
+    asset: Asset = PIPELINE
 
 
 def pipeline_functions(
     scope: Construct, settings: Settings, data: DataStack, dead_letters: sqs.IQueue
 ) -> dict[str, Function]:
-    """Every function of the pipeline asset, by name.
+    """Every function of the pipeline, by name.
 
     `dead_letters` takes what those that are invoked asynchronously could not deal with.
     """
@@ -50,13 +53,13 @@ def pipeline_functions(
         *_judging_functions(settings, data),
         *_background_functions(data),
     )
-    return {
+    functions = {
         spec.name: Function(
             scope,
             spec.name,
             data=data,
             settings=settings,
-            asset=PIPELINE,
+            asset=spec.asset,
             handler=f"lambdas.{spec.handler}.handler",
             grants=(*_registry(data), *spec.grants),
             environment=spec.environment,
@@ -64,6 +67,8 @@ def pipeline_functions(
         )
         for spec in specs
     }
+    into_vpc(functions["extract"], settings.vpc)
+    return functions
 
 
 def _registry(data: DataStack) -> tuple[Grant, ...]:
@@ -88,11 +93,18 @@ def _data_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
             "clean",
             "clean.handler",
             (reads(bucket, EXPORTS, PROJECTS, CLEAN), writes(bucket, CLEAN, REJECTED)),
+            {"DROPFORGE_MAX_BYTES": str(settings.max_bytes)},
+            asset=DATA,
         ),
         Spec(
             "validate",
             "validate.handler",
             (reads(bucket, CLEAN, PROJECTS, VALIDATE), writes(bucket, VALIDATE)),
+            {
+                "DROPFORGE_MAX_BYTES": str(settings.max_bytes),
+                "DROPFORGE_TRAINING_INSTANCE": settings.sagemaker.training_instance,
+            },
+            asset=DATA,
         ),
     )
 
@@ -159,6 +171,17 @@ def _background_functions(data: DataStack) -> tuple[Spec, ...]:
     return (
         Spec("fail", "fail.handler", messages, background=True),
         Spec("schedule", "schedule.handler", (), background=True),
+        Spec(
+            "extract",
+            "extract.handler",
+            (
+                reads(data.bucket_arn, PROJECTS, EXTRACTED),
+                writes(data.bucket_arn, EXTRACTED),
+                DATABASE_SECRETS,
+            ),
+            background=True,
+            asset=DATA,
+        ),
     )
 
 

@@ -19,9 +19,12 @@ from infra.data_stack import DataStack
 from infra.function import Function, log_group
 from infra.permissions import Grant, acknowledge_wildcards
 from infra.pipeline_functions import pipeline_functions
-from infra.schedule import MonthlySchedule
+from infra.schedule import Schedule
+from infra.spark import Spark
 from infra.training import TrainingRole, image_uri, runs_training_jobs
 
+MONTHLY = "Starts a run for every project that asked for a monthly one"
+EXTRACTIONS = "Reads the databases of the projects that extract, and drops what is new"
 MAX_RECEIVES = 3
 VISIBILITY_FACTOR = 6
 """AWS asks for a visibility timeout of at least six times the function's (Lambda guide)."""
@@ -42,13 +45,19 @@ class PipelineStack(cdk.Stack):
         self._feed(self.functions["drop"])
         self._notice_failures(self.functions["fail"])
         self._start(self.functions["schedule"])
-        MonthlySchedule(
+        self._call_by_clock("Monthly", "schedule", settings.monthly_schedule, MONTHLY)
+        self._call_by_clock("Extractions", "extract", settings.extract_schedule, EXTRACTIONS)
+
+    def _call_by_clock(self, name: str, function: str, expression: str, description: str) -> None:
+        Schedule(
             self,
-            "Monthly",
-            self.functions["schedule"].function,
-            settings.monthly_schedule,
+            name,
+            self.functions[function].function,
+            expression,
+            name=name.lower(),
+            description=description,
             dead_letters=self.event_letters,
-            key_arn=data.key_arn,
+            key_arn=self._data.key_arn,
         )
 
     def _queue(
@@ -111,6 +120,9 @@ class PipelineStack(cdk.Stack):
         settings, data = self._settings, self._data
         training = TrainingRole(self, "Training", settings, data)
         role = runs_training_jobs(self, settings, data, training.role)
+        spark = Spark(self, "Spark", settings, data) if settings.spark.image else None
+        if spark:
+            spark.let_run(role)
         called = {name: self.functions[name].function for name in workflow.FUNCTIONS}
         Grant(("lambda:InvokeFunction",), tuple(f.function_arn for f in called.values())).to(role)
         machine = sfn.StateMachine(
@@ -131,6 +143,7 @@ class PipelineStack(cdk.Stack):
                     ),
                     "TrainingImage": image_uri(settings.sagemaker.training_image),
                     "TrainingRoleArn": training.role.role_arn,
+                    **(spark.substitutions if spark else {}),
                 },
             ),
             role=role,

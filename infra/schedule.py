@@ -1,4 +1,4 @@
-"""The monthly run: EventBridge Scheduler calls the schedule function."""
+"""What happens by the clock: EventBridge Scheduler calls a function."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from constructs import Construct
 from infra.permissions import Grant, service_role, uses_key
 
 
-class MonthlySchedule(Construct):
+class Schedule(Construct):
     """Calls `function` at the times of a Scheduler expression (cron or rate, in UTC).
 
-    What cannot be delivered goes to `dead_letters`, which `key_arn` encrypts.
+    What cannot be delivered goes to `dead_letters`, which `key_arn` encrypts. The schedule is
+    `dropforge-<name>`.
     """
 
     def __init__(
         self,
         scope: Construct,
-        name: str,
+        id_: str,
         function: lambda_.Function,
         expression: str,
         *,
+        name: str,
+        description: str,
         dead_letters: sqs.Queue,
         key_arn: str,
     ) -> None:
-        super().__init__(scope, name)
-        role = service_role(self, "Role", "scheduler", "Dropforge: the monthly schedule")
+        super().__init__(scope, id_)
+        role = service_role(self, "Role", "scheduler", f"Dropforge: the {name} schedule")
         for grant in (
             Grant(("lambda:InvokeFunction",), (function.function_arn,)),
             Grant(("sqs:SendMessage",), (dead_letters.queue_arn,)),
@@ -38,8 +41,8 @@ class MonthlySchedule(Construct):
         scheduler.Schedule(
             self,
             "Schedule",
-            schedule_name="dropforge-monthly",
-            description="Starts a run for every project that asked for a monthly one",
+            schedule_name=f"dropforge-{name}",
+            description=description,
             schedule=scheduler.ScheduleExpression.expression(expression),
             target=targets.LambdaInvoke(
                 function,

@@ -20,6 +20,21 @@ TIMEOUT_S = 7 * 24 * 3600
 MARGIN_S = 10
 """A task waits this much longer than its function runs, so that the function's error wins."""
 FUNCTIONS = ("clean", "validate", "launch", "poll", "plan", "judge", "verdict", "promote", "fail")
+SPARK_DONE = {"clean": "Cleaned", "validate": "Validated"}
+SPARK_FOLDER = "local:///opt/dropforge/spark"
+"""Where spark/Dockerfile puts the entry points."""
+SPARK_LOGS = "/aws/emr-serverless/dropforge"
+SPARK_HOURS = 12
+SPARK_CONF = {
+    "spark.driver.cores": "4",
+    "spark.driver.memory": "24g",
+    "spark.executor.cores": "4",
+    "spark.executor.memory": "12g",
+    "spark.executor.memoryOverhead": "8g",  # the Python workers'
+    "spark.emr-serverless.driver.disk": "200g",
+    "spark.emr-serverless.executor.disk": "200g",
+}
+"""Workers of 4 vCPUs; the driver chooses a dataset's rows, at about 1 KB each."""
 TRAINING_SCRIPT = "/opt/ml/input/data/code/train.py"
 
 _TRANSIENT = (
@@ -37,8 +52,8 @@ def definition(settings: Settings) -> State:
         "StartAt": "Clean",
         "TimeoutSeconds": TIMEOUT_S,
         "States": {
-            "Clean": _stage(settings, "clean", "$.clean", then="Validate"),
-            "Validate": _stage(settings, "validate", "$.dataset", then="Launch"),
+            **_or_on_spark(settings, "clean", "$.clean", then="Validate"),
+            **_or_on_spark(settings, "validate", "$.dataset", then="Launch"),
             "Launch": _stage(settings, "launch", "$.job", then="StartTrainingJob?"),
             "StartTrainingJob?": {
                 "Type": "Choice",
@@ -110,6 +125,61 @@ def _task(settings: Settings, function: str) -> State:
 def _stage(settings: Settings, function: str, result: str, *, then: str) -> State:
     """The state that calls a function with the whole state and places its result."""
     return _guarded(_task(settings, function), result=result, then=then)
+
+
+def _or_on_spark(settings: Settings, function: str, result: str, *, then: str) -> dict[str, State]:
+    """A stage; what is too large for its function is done by a Spark job, which is waited for.
+
+    The function is called again after the job, and finds its name in `$.spark.stage`. Where there is
+    no Spark, TooLargeError fails the run as any other error does.
+    """
+    name = function.capitalize()
+    stage = _stage(settings, function, result, then=then)
+    if not settings.spark.image:
+        return {name: stage}
+    on_spark, after = f"{name}OnSpark", f"{SPARK_DONE[function]}OnSpark"
+    too_large = {"ErrorEquals": ["TooLargeError"], "ResultPath": "$.too_large", "Next": on_spark}
+    return {
+        name: {**stage, "Catch": [too_large, *stage["Catch"]]},
+        on_spark: _spark_job(function, then=after),
+        after: stage,
+    }
+
+
+def _spark_job(function: str, *, then: str) -> State:
+    """A job on EMR Serverless; its arguments are those that `spark/job.py` reads."""
+    fields = ("bucket", "project", "key", "version_id", "config", "run_id")
+    driver = {
+        "EntryPoint": f"{SPARK_FOLDER}/{function}.py",
+        "EntryPointArguments.$": f"States.Array({', '.join(f'$.run.{f}' for f in fields)})",
+        "SparkSubmitParameters": " ".join(f"--conf {k}={v}" for k, v in SPARK_CONF.items()),
+    }
+    logs = {"Enabled": True, "LogGroupName": SPARK_LOGS, "LogStreamNamePrefix": function}
+    monitoring = {
+        "CloudWatchLoggingConfiguration": logs,
+        "ManagedPersistenceMonitoringConfiguration": {"Enabled": False},
+    }
+    job = {
+        "Name": f"dropforge-{function}",
+        "ApplicationId": "${SparkApplicationId}",
+        "ExecutionRoleArn": "${SparkRoleArn}",
+        "ExecutionTimeoutMinutes": SPARK_HOURS * 60,
+        "JobDriver": {"SparkSubmit": driver},
+        "ConfigurationOverrides": {"MonitoringConfiguration": monitoring},
+        "Tags": {"application": "dropforge"},
+    }
+    task = {
+        "Type": "Task",
+        "Resource": "${StartJobRun}",
+        "TimeoutSeconds": SPARK_HOURS * 3600 + 600,
+        "Parameters": job,
+    }
+    passing = ("InternalServerException", "ServiceQuotaExceededException", "SdkClientException")
+    return {
+        **_guarded(task, result="$.spark", then=then),
+        "ResultSelector": {"stage": function},
+        **_retries(*(f"EMRServerless.{error}" for error in passing)),
+    }
 
 
 def _guarded(state: State, *, result: str | None, then: str, on_error: str = "Fail") -> State:

@@ -19,14 +19,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dropforge.artifacts import Run, project_snapshot_key
-from dropforge.backends import ChatModel, Trainer
-from dropforge.backends.openai_api import OpenAIBackend
 from dropforge.backends.registry import Registry
-from dropforge.backends.sagemaker import SageMakerBackend
 from dropforge.backends.store import Store
 from dropforge.errors import DropforgeError, RetryableError
 from dropforge.project import ProjectConfig
-from dropforge.settings import ProviderSettings, Settings, TrainSettings
+from dropforge.settings import Settings
 
 logger = Logger()
 Event = dict[str, Any]
@@ -59,30 +56,6 @@ def secret(arn: str) -> str:
     """A secret's text, read once for each container."""
     client = boto3.client("secretsmanager")
     return str(client.get_secret_value(SecretId=arn)["SecretString"])
-
-
-@cache
-def openai_backend(base_url: str, secret_arn: str) -> OpenAIBackend:
-    return OpenAIBackend(base_url, secret(secret_arn))
-
-
-@cache
-def sagemaker_backend(endpoint: str, base_component: str) -> SageMakerBackend:
-    return SageMakerBackend(endpoint, base_component)
-
-
-def trainer(backend: str, settings: TrainSettings) -> Trainer:
-    """The provider that a project's `backend` names."""
-    if backend == "sagemaker":
-        return sagemaker_backend(settings.endpoint_name, settings.base_component)
-    return openai_backend(settings.openai_base_url, settings.openai_secret_arn)
-
-
-def chat_model(backend: str, settings: ProviderSettings) -> ChatModel:
-    """Where the models of a backend answer."""
-    if backend == "sagemaker":
-        return sagemaker_backend(settings.endpoint_name, "")
-    return openai_backend(settings.openai_base_url, settings.openai_secret_arn)
 
 
 class Edge:

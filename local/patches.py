@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from local import spark
+from local.settings import ROOT
+
 POLL_SECONDS: Final = 0.5
 ANNOUNCE_SECONDS: Final = 2.0
 """After a restart, until every service has loaded its state."""
@@ -234,6 +237,11 @@ def apply(code_folder: Path) -> None:
         stepfunctions._restore_state,
         stepfunctions._executions,
         stepfunctions._emit_execution_status_event,
+    )
+    stepfunctions._SERVICE_DISPATCH[spark.START_JOB_RUN] = spark.job_task(
+        stepfunctions._ExecutionError,
+        code_folder.parent.parent / "spark",
+        ROOT / ".venv-spark" / "bin" / "python",
     )
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_task(
         stepfunctions._ExecutionError, lambda: boto3.session.Session().client("sagemaker")

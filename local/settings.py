@@ -18,6 +18,8 @@ ACCOUNT: Final = "000000000000"
 BASE_MODEL: Final = "smollm2-135m-instruct"
 DEFAULT_PORT: Final = 4566
 POLL_SECONDS: Final = 2
+SPARK_FROM_BYTES: Final = 4 << 20
+"""Exports from here on go to Spark, where it is installed: small, so that it can be tried."""
 
 
 class SetupError(RuntimeError):
@@ -74,6 +76,11 @@ class Settings:
         """The emulator's interpreter, which is also the one that Lambdas run on."""
         return self.root / ".venv-emulator" / "bin" / "python"
 
+    @property
+    def spark_python(self) -> Path:
+        """The interpreter with PySpark, if `make .venv-spark/.ready` has made it."""
+        return self.root / ".venv-spark" / "bin" / "python"
+
     @cached_property
     def lambda_python(self) -> str:
         """The minor version for which Lambda assets must be built, such as `3.11`.
@@ -89,7 +96,7 @@ class Settings:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The CDK context values that differ from AWS: interpreter, base URLs, base model, pace."""
+        """The CDK context values that differ from AWS: interpreter, URLs, base model, pace, Spark."""
         machine = platform.machine().lower()
         arm = machine in ("arm64", "aarch64")
         over: dict[str, Any] = {
@@ -99,10 +106,13 @@ class Settings:
             "judge_base_url": f"{self.model_url}/v1",
             "poll_seconds": POLL_SECONDS,
             "sagemaker.base_model": BASE_MODEL,
+            "spark.image": "local",
         }
-        if sys.platform == "darwin":
-            over["platform"] = f"{'aarch64' if arm else 'x86_64'}-apple-darwin"
-        return over
+        if self.spark_python.exists():
+            over["max_bytes"] = SPARK_FROM_BYTES
+        # Wheels for this machine: AWS's glibc of the emulator's Python version is older than numpy's.
+        system = "apple-darwin" if sys.platform == "darwin" else "manylinux_2_28"
+        return {**over, "platform": f"{'aarch64' if arm else 'x86_64'}-{system}"}
 
     @property
     def client_environment(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ Template = dict[str, Any]
 
 UNSUPPORTED: Final[dict[str, str]] = {
     "AWS::SageMaker::": "the stand-in serves the endpoint",
+    "AWS::EMRServerless::": "Spark runs in local mode",
     "AWS::ApplicationAutoScaling::": "nothing scales here",
     "AWS::WAFv2::WebACLAssociation": "no firewall in front of a loopback port",
     "AWS::WAFv2::LoggingConfiguration": "no firewall in front of a loopback port",

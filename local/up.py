@@ -159,7 +159,17 @@ def clean(settings: Settings) -> None:
     down(settings)
     if not settings.state.exists():
         return
-    known = {"run", "logs", "emulator", "tmp", "serving", "sagemaker", "cdk.out", "synthesised"}
+    known = {
+        "run",
+        "logs",
+        "emulator",
+        "tmp",
+        "serving",
+        "sagemaker",
+        "spark",
+        "cdk.out",
+        "synthesised",
+    }
     strange = [p.name for p in settings.state.iterdir() if p.name not in known | {"env"}]
     if strange:
         raise SetupError(

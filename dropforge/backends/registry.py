@@ -1,7 +1,7 @@
 """The registry in DynamoDB: runs, datasets, model versions, evaluations and the champion pointer.
 
 One table, `pk` and `sk`. A project's items share `pk = project#<name>`; `sk` is config, champion,
-run#…, drop#…, clean#…, dataset#…, model#… or evaluation#….
+extract, run#…, drop#…, clean#…, dataset#…, model#… or evaluation#….
 """
 
 from __future__ import annotations
@@ -152,6 +152,25 @@ class Registry:
             )
         self.put(project, f"move#{item['revision']:06d}", item)
         return item
+
+    def extraction(self, project: str) -> Item:
+        """How far the project's database was read, and how the last extraction ended."""
+        return self.get(project, "extract") or {}
+
+    def move_extraction(self, project: str, item: Mapping[str, Any], *, revision: int) -> bool:
+        """Put the cursor where `item` says; False if somebody moved it since `revision`.
+
+        Args:
+            revision: that of the item the move was decided by; 0 where there was none.
+        """
+        condition = "revision = :before" if revision else "attribute_not_exists(revision)"
+        values = {":before": revision} if revision else None
+        moved = {**item, "revision": revision + 1}
+        return self._put_if(project, "extract", moved, condition, values)
+
+    def note_extraction(self, project: str, values: Mapping[str, Any]) -> None:
+        """How an extraction ended; the cursor stays where it is."""
+        self.update(project, "extract", values)
 
     def create_token(self, project: str, name: str, at: float) -> str:
         """Make an API token; only its SHA-256 is stored, so it can be shown this once."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import boto3
 import msgspec
@@ -12,9 +13,11 @@ from botocore.exceptions import ClientError
 from dropforge.errors import NoDataError
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
 
 T = TypeVar("T")
+_PIECE = 1 << 20
 _GONE = {"NoSuchKey", "NoSuchVersion", "404"}
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -37,6 +40,9 @@ class Store:
         Raises:
             NoDataError: there is no such object, or no such version of it any more.
         """
+        return self._body(key, version_id).read()
+
+    def _body(self, key: str, version_id: str | None) -> StreamingBody:
         try:
             if version_id:
                 found = self._s3.get_object(Bucket=self.bucket, Key=key, VersionId=version_id)
@@ -46,7 +52,23 @@ class Store:
             if error.response.get("Error", {}).get("Code") in _GONE:
                 raise NoDataError(f"{key} is not in the bucket any more.") from error
             raise
-        return found["Body"].read()
+        return found["Body"]
+
+    def fetch(self, key: str, version_id: str | None, file: BinaryIO) -> str:
+        """Append the object to `file`, a piece at a time.
+
+        Returns:
+            SHA-256 of the bytes, 64 hex digits.
+
+        Raises:
+            NoDataError: there is no such object, or no such version of it any more.
+            botocore.exceptions.BotoCoreError: the body was cut off or does not fit its checksum.
+        """
+        checksum = hashlib.sha256()
+        for piece in self._body(key, version_id).iter_chunks(_PIECE):
+            checksum.update(piece)
+            file.write(piece)
+        return checksum.hexdigest()
 
     def find(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is none."""
@@ -65,12 +87,11 @@ class Store:
         return None if data is None else msgspec.json.decode(data, type=kind)
 
     def write(self, key: str, data: bytes | str) -> None:
-        suffix = key[key.rfind(".") :]
         self._s3.put_object(
             Bucket=self.bucket,
             Key=key,
             Body=data.encode() if isinstance(data, str) else data,
-            ContentType=_TYPES.get(suffix, "application/octet-stream"),
+            ContentType=_type(key),
         )
 
     def upload(self, key: str, file: Path) -> str:
@@ -79,12 +100,17 @@ class Store:
         CRC-32, since botocore computes S3's CRC-64 only with the AWS CRT beside it.
         """
         checksum = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-        self._s3.upload_file(str(file), self.bucket, key, ExtraArgs=checksum)
+        extra = {**checksum, "ContentType": _type(key)}
+        self._s3.upload_file(str(file), self.bucket, key, ExtraArgs=extra)
         return self._s3.head_object(Bucket=self.bucket, Key=key)["VersionId"]
 
     def save(self, key: str, manifest: msgspec.Struct) -> None:
         """Write a manifest, readable by people too."""
         self.write(key, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+    def size(self, key: str) -> int:
+        """Bytes of the object."""
+        return self._s3.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
 
     def delete(self, key: str) -> None:
         """Delete the object; no error where there is none."""
@@ -111,3 +137,7 @@ class Store:
         sums = (head.get(f"Checksum{name}") for name in ("SHA256", "CRC64NVME", "CRC32"))
         checksum = next((s for s in sums if isinstance(s, str)), None) if whole else None
         return checksum or version_id, head["ContentLength"]
+
+
+def _type(key: str) -> str:
+    return _TYPES.get(key[key.rfind(".") :], "application/octet-stream")

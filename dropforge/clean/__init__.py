@@ -3,198 +3,275 @@
 Reads the rows of one dropped file. What is kept goes to `clean/<project>/<hash>/part.jsonl`, every
 other row, with position and reason, to `rejected/<project>/<hash>.jsonl`.
 
-A step takes a conversation and returns it changed, or says `Rejected` with the reason.
+`prepare.py` makes of each row a candidate or a rejection; here the candidates are compared with
+each other, counted and given out, a batch at a time: memory grows by some hundred bytes a row.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
-from dropforge.artifacts import digest
-from dropforge.chat import ChatExample, Message
+from dropforge.artifacts import Cluster, Excerpt, digest
+from dropforge.chat import ChatExample
 from dropforge.clean.deduplicate import Deduplicator
-from dropforge.clean.redact import Redactor
+from dropforge.clean.prepare import Candidate, Dropped, Preparer, Rules, exact_key
 from dropforge.errors import NoDataError, TooManyRejectedError
-from dropforge.export import Conversation, Reason, Rejected, Row, Turn
-from dropforge.text import normalise, same_text
+from dropforge.export import Reason, Rejected, Row
 
-KERNEL = "clean/1"
+T = TypeVar("T")
+
+KERNEL = "clean/2"
 """Part of every clean hash: raise it when the same file would come out differently."""
-
-MAX_CHARS = 64_000
-"""Characters a conversation may have; no context window trained here holds more."""
 
 MAX_BROKEN = 0.2
 """Share of rows that may be unreadable before the file is taken for a wrong one."""
 
+BATCH = 2_000
+"""Rows cleaned together: enough for array operations to pay, few enough to stay in cache."""
+
+EXCERPTS = 3
+CLUSTERS = 5
+TOPICS = 200
+
 _UNREADABLE = (Reason.BROKEN_ROW, Reason.ENCODING, Reason.UNKNOWN_SHAPE)
 
 
-class Cleaned(msgspec.Struct, frozen=True):
-    """What became of every row: `read == len(examples) + len(rejected)`.
+class Batch(msgspec.Struct, frozen=True):
+    """What became of some rows: each is kept or rejected."""
 
-    `redacted_rows` counts rows holding each kind of personal data or secret, `repaired` the rows
-    that a repair changed.
+    kept: list[ChatExample]
+    rejected: list[Rejected]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What became of all rows, in numbers: `read == kept + sum(rejected.values())`.
+
+    `redacted_rows` counts the kept rows holding each kind of personal data or secret, `repaired`
+    those that each repair changed.
     """
 
     read: int
-    examples: tuple[ChatExample, ...]
-    rejected: tuple[Rejected, ...]
+    kept: int
+    rejected: dict[str, int]
     redacted_rows: dict[str, int]
     repaired: dict[str, int]
+    languages: dict[str, int]
+    topics: dict[str, int]
+    excerpts: dict[str, tuple[Excerpt, ...]]
+    clusters: tuple[Cluster, ...]
+    cluster_sizes: dict[int, int]
 
-    @property
-    def rejected_by_reason(self) -> dict[str, int]:
-        return dict(sorted(Counter(row.reason.value for row in self.rejected).items()))
 
-
-def clean_hash(source_sha256: str, columns: object, keep: Iterable[str]) -> str:
+def clean_hash(source_sha256: str, mapping: object, rules: Rules) -> str:
     """The address of what cleaning makes of a file: content, options and kernel decide it."""
-    return digest(KERNEL, source_sha256, columns, sorted(keep))
+    return digest(KERNEL, source_sha256, mapping, rules)
 
 
-def clean(rows: Iterable[Row], keep: Iterable[str] = ()) -> Cleaned:
-    """Normalise, repair, redact and deduplicate every row, in order.
+def spark_hash(identity: str, mapping: object, rules: Rules) -> str:
+    """The address of what Spark makes of a file that is not hashed: see `Store.identity`."""
+    return clean_hash(f"s3:{identity}", mapping, rules)
+
+
+def in_batches(rows: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
+    """The rows, so many at a time."""
+    source = iter(rows)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+class Cleaning:
+    """Cleans one file: `batches` gives out every row, `summary` then tells about all of them."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self._prepare = Preparer(rules or Rules())
+        self._repeats = Repeats()
+        self._tally = Tally()
+
+    def batches(self, rows: Iterable[Row]) -> Iterator[Batch]:
+        """Every row, kept or rejected, in their order."""
+        for batch in in_batches(rows):
+            yield self._batch(self._prepare(batch))
+
+    def _batch(self, prepared: list[Candidate | Dropped]) -> Batch:
+        candidates = [row for row in prepared if isinstance(row, Candidate)]
+        return settled(prepared, self._repeats.among(candidates), self._tally)
+
+    def summary(self) -> Summary:
+        """What became of all rows.
+
+        Raises:
+            NoDataError: no row is usable.
+            TooManyRejectedError: more than a fifth of the rows cannot be read.
+        """
+        found = self._tally.summary(self._repeats.clusters(), self._repeats.sizes())
+        check(found, self._tally.first_unreadable)
+        return found
+
+
+def settled(
+    prepared: Iterable[Candidate | Dropped], repeats: Iterable[Rejected | None], tally: Tally
+) -> Batch:
+    """The rows kept or rejected, and counted; `repeats` has an entry for each candidate."""
+    of_candidates = iter(repeats)
+    kept: list[ChatExample] = []
+    rejected: list[Rejected] = []
+    for row in prepared:
+        repeated = next(of_candidates) if isinstance(row, Candidate) else row.rejected
+        if repeated is None and isinstance(row, Candidate):
+            tally.keep(row)
+            kept.append(row.example)
+        elif repeated is not None:
+            tally.reject(repeated, row.excerpt)
+            rejected.append(repeated)
+    return Batch(kept, rejected)
+
+
+def repeat(position: int, first: int, earlier: int) -> Rejected:
+    """The rejection of a row near to row `earlier`, where `first` is the first with its words."""
+    if first != position:
+        return Rejected(position, Reason.DUPLICATE, f"same text as row {first}")
+    return Rejected(position, Reason.NEAR_DUPLICATE, f"nearly the text of row {earlier}")
+
+
+def largest(repeats: Mapping[int, int]) -> list[tuple[int, int]]:
+    """The (position, repeats) of the largest clusters."""
+    return sorted(repeats.items(), key=lambda item: (-item[1], item[0]))[:CLUSTERS]
+
+
+class Repeats:
+    """Tells which candidates repeat an earlier one, exactly or nearly.
+
+    Earlier rows count whether or not they were repeats themselves, so the answer does not depend on
+    how the rows are cut into batches.
+    """
+
+    def __init__(self) -> None:
+        self._near = Deduplicator()
+        self._exact: dict[int, int] = {}
+        self._positions = array("q")
+        self._roots = array("q")
+        self.repeats: Counter[int] = Counter()
+        self.excerpts: dict[int, str] = {}
+
+    def among(self, candidates: list[Candidate]) -> list[Rejected | None]:
+        """A rejection for each candidate that repeats an earlier one, None for the others."""
+        texts = [candidate.text for candidate in candidates]
+        near = self._near.add(texts).tolist()
+        return [
+            self._one(candidate, text, earlier)
+            for candidate, text, earlier in zip(candidates, texts, near, strict=True)
+        ]
+
+    def _one(self, candidate: Candidate, text: str, earlier: int) -> Rejected | None:
+        position, index = candidate.position, len(self._positions)
+        self._positions.append(position)
+        self._roots.append(index if earlier < 0 else self._roots[earlier])
+        # A 64-bit hash is enough here: that the texts are alike has been verified already.
+        first = self._exact.setdefault(hash(exact_key(text)), position)
+        if earlier < 0:
+            return None
+        root = self._positions[self._roots[index]]
+        self.repeats[root] += 1
+        self.excerpts.setdefault(root, candidate.excerpt.text)
+        return repeat(position, first, self._positions[earlier])
+
+    def clusters(self) -> tuple[Cluster, ...]:
+        """The largest groups of rows that say the same."""
+        return tuple(Cluster(root, n, self.excerpts[root]) for root, n in largest(self.repeats))
+
+    def sizes(self) -> Counter[int]:
+        """How many groups have so many repeats."""
+        return Counter(self.repeats.values())
+
+
+class Tally:
+    """Counts what became of rows; keeps a few excerpts of each reason.
 
     Args:
-        rows: what `dropforge.export.read` yields.
-        keep: e-mail addresses, phone numbers and the like of the company itself, not redacted.
-
-    Raises:
-        NoDataError: no row is usable.
-        TooManyRejectedError: more than a fifth of the rows cannot be read.
+        topics: names counted one by one, the first that come; the others are "other". No limit for
+            a tally that is merged into another.
     """
-    run = _Cleaning(tuple(keep))
-    examples: list[ChatExample] = []
-    rejected: list[Rejected] = []
-    for row in rows:
-        kept = row if isinstance(row, Rejected) else run.example(row)
-        if isinstance(kept, Rejected):
-            rejected.append(kept)
-        else:
-            examples.append(kept)
-    cleaned = Cleaned(
-        read=len(examples) + len(rejected),
-        examples=tuple(examples),
-        rejected=tuple(rejected),
-        redacted_rows=dict(sorted(run.redacted.items())),
-        repaired=dict(sorted(run.repaired.items())),
-    )
-    _check(cleaned)
-    return cleaned
 
+    def __init__(self, topics: float = TOPICS) -> None:
+        self._most_topics = topics
+        self.kept = 0
+        self.first_unreadable: Rejected | None = None
+        self._rejected: Counter[str] = Counter()
+        self._redacted: Counter[str] = Counter()
+        self._repaired: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
+        self._topics: Counter[str] = Counter()
+        self._excerpts: dict[str, list[Excerpt]] = {}
 
-class _Cleaning:
-    """What cleaning one file remembers from row to row."""
+    def keep(self, row: Candidate) -> None:
+        self.kept += 1
+        self._redacted.update(row.redacted)
+        self._repaired.update(row.repaired)
+        self._languages[row.example.language] += 1
+        if row.example.topic:
+            self._count_topic(row.example.topic, 1)
 
-    def __init__(self, keep: tuple[str, ...]) -> None:
-        self._keep = keep
-        self._exact: dict[bytes, int] = {}
-        self._near = Deduplicator()
-        self.redacted: Counter[str] = Counter()
-        self.repaired: Counter[str] = Counter()
+    def _count_topic(self, topic: str, rows: int) -> None:
+        known = topic in self._topics or len(self._topics) < self._most_topics
+        self._topics[topic if known else "other"] += rows
 
-    def example(self, conversation: Conversation) -> ChatExample | Rejected:
-        shaped = repair_turns(_normalised(conversation))
-        if isinstance(shaped, Rejected):
-            return shaped
-        turns, repairs = shaped
-        if any("\0" in turn.text for turn in conversation.turns):
-            repairs.append("NUL left out")
-        redact = Redactor(conversation.names, self._keep)
-        messages = tuple(Message(turn.role, redact(turn.text)) for turn in turns)
-        repeated = self._repeated(messages, conversation.position)
-        if repeated:
-            return repeated
-        self.redacted.update(kind.value for kind in redact.found)
-        self.repaired.update(repairs)
-        return ChatExample(
-            id=digest(messages)[:16],
-            group=_group(conversation, messages),
-            position=conversation.position,
-            messages=messages,
+    def reject(self, row: Rejected, excerpt: Excerpt | None) -> None:
+        self._rejected[row.reason.value] += 1
+        if row.reason in _UNREADABLE and self.first_unreadable is None:
+            self.first_unreadable = row
+        if excerpt is not None:
+            shown = self._excerpts.setdefault(row.reason.value, [])
+            if len(shown) < EXCERPTS:
+                shown.append(excerpt)
+
+    def merge(self, later: Tally) -> None:
+        """Count what `later` has counted (with no limit of topics), of rows behind those here."""
+        self.kept += later.kept
+        self.first_unreadable = self.first_unreadable or later.first_unreadable
+        self._rejected.update(later._rejected)
+        self._redacted.update(later._redacted)
+        self._repaired.update(later._repaired)
+        self._languages.update(later._languages)
+        for topic, rows in later._topics.items():
+            self._count_topic(topic, rows)
+        for reason, excerpts in later._excerpts.items():
+            self._excerpts[reason] = [*self._excerpts.get(reason, []), *excerpts][:EXCERPTS]
+
+    def summary(self, clusters: tuple[Cluster, ...], sizes: Mapping[int, int]) -> Summary:
+        return Summary(
+            read=self.kept + self._rejected.total(),
+            kept=self.kept,
+            rejected=dict(sorted(self._rejected.items())),
+            redacted_rows=dict(sorted(self._redacted.items())),
+            repaired=dict(sorted(self._repaired.items())),
+            languages=dict(self._languages.most_common()),
+            topics=dict(self._topics.most_common()),
+            excerpts={reason: tuple(shown) for reason, shown in sorted(self._excerpts.items())},
+            clusters=clusters,
+            cluster_sizes=dict(sorted(sizes.items())),
         )
 
-    def _repeated(self, messages: tuple[Message, ...], position: int) -> Rejected | None:
-        text = same_text("\n".join(message.content for message in messages))
-        key = sha256(text.encode()).digest()
-        first = self._exact.setdefault(key, position)
-        if first != position:
-            return Rejected(position, Reason.DUPLICATE, f"same text as row {first}")
-        near = self._near.nearest(text, position)
-        if near is not None:
-            return Rejected(position, Reason.NEAR_DUPLICATE, f"nearly the text of row {near}")
-        return None
 
-
-def _normalised(conversation: Conversation) -> Conversation:
-    turns = (Turn(turn.role, normalise(turn.text)) for turn in conversation.turns)
-    return msgspec.structs.replace(conversation, turns=tuple(t for t in turns if t.text))
-
-
-def repair_turns(conversation: Conversation) -> tuple[list[Turn], list[str]] | Rejected:
-    """Turns that alternate, open with the customer and close with the agent; and what was repaired.
-
-    Turns of one side in a row become one; a greeting before the customer's first words and
-    words after the agent's last are left out.
-    """
-
-    def reject(reason: Reason, detail: str) -> Rejected:
-        return Rejected(conversation.position, reason, detail)
-
-    turns, repairs = _merged(conversation.turns), []
-    if len(turns) < len(conversation.turns):
-        repairs.append("turns merged")
-    if turns and turns[0].role == "assistant":
-        turns = turns[1:]
-        repairs.append("greeting left out")
-    if turns and turns[-1].role == "user" and len(turns) > 1:
-        turns = turns[:-1]
-        repairs.append("unanswered end left out")
-    if not any(turn.role == "user" for turn in turns):
-        return reject(Reason.NO_QUESTION, "no words of the customer before the agent's")
-    if not any(turn.role == "assistant" for turn in turns):
-        return reject(Reason.UNANSWERED, "no answer of an agent")
-    if sum(len(turn.text) for turn in turns) > MAX_CHARS:
-        return reject(Reason.TOO_LONG, f"more than {MAX_CHARS} characters")
-    return turns, repairs
-
-
-def _merged(turns: Iterable[Turn]) -> list[Turn]:
-    merged: list[Turn] = []
-    for turn in turns:
-        if merged and merged[-1].role == turn.role:
-            merged[-1] = Turn(turn.role, f"{merged[-1].text}\n{turn.text}")
-        else:
-            merged.append(turn)
-    return merged
-
-
-def _group(conversation: Conversation, messages: tuple[Message, ...]) -> str:
-    """Stands for the customer where the export names one, for the conversation otherwise."""
-    if conversation.customer:
-        return digest("customer", conversation.customer.casefold())[:16]
-    return digest("conversation", conversation.id or messages)[:16]
-
-
-def _check(cleaned: Cleaned) -> None:
-    if not cleaned.read:
+def check(found: Summary, first_unreadable: Rejected | None) -> None:
+    """Whether the rows are worth going on with; raises as `Cleaning.summary` says."""
+    if not found.read:
         raise NoDataError("The file has no rows.", hint="Export at least 100 resolved tickets.")
-    broken = sum(row.reason in _UNREADABLE for row in cleaned.rejected)
-    if broken > MAX_BROKEN * cleaned.read:
-        first = next(row for row in cleaned.rejected if row.reason in _UNREADABLE)
+    broken = sum(found.rejected.get(reason.value, 0) for reason in _UNREADABLE)
+    if first_unreadable is not None and broken > MAX_BROKEN * found.read:
         raise TooManyRejectedError(
-            f"{broken} of {cleaned.read} rows cannot be read; the first is row {first.position}: "
-            f"{first.detail}.",
+            f"{broken} of {found.read} rows cannot be read; the first is row "
+            f"{first_unreadable.position}: {first_unreadable.detail}.",
             hint="Check that this is the right file, or map its columns in project.yaml.",
         )
-    if not cleaned.examples:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in cleaned.rejected_by_reason.items())
+    if not found.kept:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in found.rejected.items())
         raise NoDataError(
-            f"None of the {cleaned.read} rows is usable: {reasons}.",
+            f"None of the {found.read} rows is usable: {reasons}.",
             hint="Export resolved tickets, with the agent's answer.",
         )

@@ -24,6 +24,7 @@ from dropforge.artifacts import (
 from dropforge.backends.registry import FAILED, Item
 from dropforge.cli.api import ask
 from dropforge.cli.deployment import Deployment, fail, told
+from dropforge.cli.extract import register as register_extract
 from dropforge.cli.lineage import lineage_of_file, lineage_of_model
 from dropforge.cli.watch import describe, watch
 from dropforge.drop import Drop
@@ -117,6 +118,9 @@ def _end(run: Item, project: str) -> None:
     if run["status"] == "repeated":
         return
     console.print(f"next: dropforge report -p {project}, dropforge models -p {project}")
+
+
+register_extract(app, lambda: here, console, lambda d: _end(_watch(d.project, d.run_id), d.project))
 
 
 @app.command()
@@ -289,22 +293,46 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
-    """Fetch the page about an evaluation, or with --data about the data it was trained on."""
+    """Fetch the page about an evaluation, or with --data about the data it was trained on.
+
+    The data report is there as soon as a run is past validation; without a version it is the newest.
+    """
     name = here.project(project)
-    found = here.evaluations(name)
-    if not found:
-        fail(f"{name} has no evaluation yet: `dropforge status -p {name}` tells how far it is.")
-    chosen = version and here.model(name, version)["version"]
-    evaluation = found.get(chosen) if chosen else max(found.values(), key=lambda e: e["at"])
-    if evaluation is None:
-        fail(f"{chosen} has not been evaluated.")
-    key = (
-        dataset_key(name, evaluation["dataset"], "report.html")
-        if data
-        else evaluation_key(name, evaluation["hash"], "report.html")
-    )
-    target = out or Path(f"{name}-{'data' if data else evaluation['version']}.html")
+    if data and version is None:
+        address = _newest_dataset(name)
+        key, title = dataset_key(name, address, "report.html"), "data"
+    else:
+        evaluation = _evaluation(name, version)
+        title = "data" if data else str(evaluation["version"])
+        key = (
+            dataset_key(name, evaluation["dataset"], "report.html")
+            if data
+            else evaluation_key(name, evaluation["hash"], "report.html")
+        )
+    target = out or Path(f"{name}-{title}.html")
     target.write_bytes(here.store.read(key))
     console.print(f"{target} written", highlight=False)
     if show:
         webbrowser.open(target.resolve().as_uri())
+
+
+def _newest_dataset(project: str) -> str:
+    runs = [run for run in here.registry.items(project, "run#") if "validate" in run]
+    if not runs:
+        fail(f"{project} has no dataset yet: `dropforge status -p {project}` tells how far it is.")
+    newest = max(runs, key=lambda run: run["updated_at"])
+    return str(newest["validate"]["hash"])
+
+
+def _evaluation(project: str, version: str | None) -> Item:
+    found = here.evaluations(project)
+    if not found:
+        fail(
+            f"{project} has no evaluation yet: `dropforge status -p {project}` tells how far it is."
+        )
+    if version is None:
+        return max(found.values(), key=lambda evaluation: evaluation["at"])
+    chosen = here.model(project, version)["version"]
+    if chosen not in found:
+        fail(f"{chosen} has not been evaluated.")
+    return found[chosen]

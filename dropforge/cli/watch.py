@@ -138,7 +138,7 @@ def _drop(run: Item) -> str:
 
 def _clean(run: Item) -> str:
     if "clean" not in run:
-        return ""
+        return f"{run['cleaning']:,} rows so far" if "cleaning" in run else ""
     clean = run["clean"]
     rejected = ", ".join(f"{n} {reason}" for reason, n in clean["rejected"].items())
     return f"{clean['kept']} of {clean['read']} rows kept" + (f" ({rejected})" if rejected else "")
@@ -149,7 +149,9 @@ def _validate(run: Item) -> str:
         return ""
     examples = run["validate"]["examples"]
     counts = ", ".join(f"{examples[split]} {split}" for split in ("train", "validation", "test"))
-    return "; ".join([counts, *run["validate"].get("warnings", [])])
+    usd = run["validate"].get("usd")
+    cost = [f"training about ${usd:,.2f}"] if usd else []
+    return "; ".join([counts, *cost, *run["validate"].get("warnings", [])])
 
 
 def _train(run: Item) -> str:

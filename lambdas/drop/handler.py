@@ -93,6 +93,7 @@ class Intake:
                 "base_model_id": self._settings.base_component if own_gpus else config.model,
                 "system_prompt": config.system_prompt,
                 "monthly": config.monthly,
+                "extract": config.extract is not None,
                 "updated_at": time.time(),
             }
             self._registry.put_config(project, item)
@@ -121,7 +122,7 @@ class Intake:
         checksum, size = self._store.identity(drop.key, drop.version_id)
         if size > MAX_BYTES:
             raise TooLargeError(
-                f"The file has {size:,} bytes; one run takes {MAX_BYTES:,}.",
+                f"The file has {size:,} bytes; the largest that is read has {MAX_BYTES:,}.",
                 hint="Drop it in several files: the dataset is built from all of them.",
             )
         identity = content_identity(checksum, size, config_hash)

@@ -12,7 +12,8 @@ from dropforge.backends.openai_api import OpenAIBackend
 from dropforge.chat import ChatExample, chat_messages, decode_examples, encode_lines
 from dropforge.judge import Ask, choose_samples, judge_sample
 from dropforge.settings import JudgeSettings
-from lambdas.edge import Edge, Event, Result, chat_model, openai_backend, stage
+from lambdas.edge import Edge, Event, Result, stage
+from lambdas.providers import chat_model, openai_backend
 
 MAX_VERDICT_TOKENS = 300
 

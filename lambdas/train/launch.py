@@ -16,7 +16,8 @@ from dropforge.chat import decode_examples, encode_lines, training_line
 from dropforge.errors import RetryableError
 from dropforge.settings import TrainSettings
 from dropforge.train import Failed, specify
-from lambdas.edge import Edge, Event, Result, stage, trainer
+from lambdas.edge import Edge, Event, Result, stage
+from lambdas.providers import trainer
 
 MAX_POLLS = 2500
 

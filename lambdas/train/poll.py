@@ -14,7 +14,8 @@ from dropforge.chat import encode_lines
 from dropforge.errors import BackendError, TrainingFailedError, TrainingTimedOutError
 from dropforge.settings import TrainSettings
 from dropforge.train import Completed, Failed, TrainingEvent, check_deadline, merge_events
-from lambdas.edge import Edge, Event, Result, logger, stage, trainer
+from lambdas.edge import Edge, Event, Result, logger, stage
+from lambdas.providers import trainer
 
 
 @stage("train", TrainSettings)

@@ -1,153 +1,25 @@
-"""Faults 1-30: what a dropped file or a delivery can do, named by their numbers."""
+"""Faults 20-30: what a drop or a delivery can do, by number; see test_reader_faults.py for 1-20."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-import sys
-import time
-import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
+from botocore.httpchecksum import Crc32Checksum, StreamingChecksumBody
+from botocore.response import StreamingBody
+from urllib3.exceptions import ProtocolError
 
 from dropforge.backends.registry import FAILED
-from dropforge.clean import Cleaned, clean
-from dropforge.errors import EncodingError, NoDataError, SchemaError, TooManyRejectedError
-from dropforge.export import Conversation, Reason, Rejected, Row, read
+from dropforge.errors import NoDataError, RetryableError, SchemaError, TooManyRejectedError
 from lambdas import edge
 from tests.support.provider import Provider
-from tests.support.tickets import table, ticket, tickets_csv, tickets_jsonl
+from tests.support.tickets import table, ticket, tickets_csv
 from tests.support.world import World, object_created
-
-GOOD = '{"question": "Why?", "answer": "So."}\n'
-
-
-def rows(data: str | bytes) -> list[Row]:
-    return list(read(data.encode() if isinstance(data, str) else data))
-
-
-def line_among_good(line: str | bytes) -> Row:
-    """What becomes of a line between two good ones, which have to survive it."""
-    raw = line.encode() if isinstance(line, str) else line
-    first, odd, last = rows(GOOD.encode() + raw + b"\n" + GOOD.encode())
-    assert isinstance(first, Conversation)
-    assert isinstance(last, Conversation)
-    return odd
-
-
-def quarantined(line: str | bytes, reason: Reason) -> None:
-    odd = line_among_good(line)
-    assert isinstance(odd, Rejected)
-    assert (odd.reason, odd.position, odd.offset) == (reason, 2, len(GOOD))
-
-
-def cleaned(data: str | bytes) -> Cleaned:
-    return clean(rows(data))
-
-
-@pytest.mark.parametrize("data", [tickets_csv(3), tickets_jsonl(3), json.dumps([json.loads(GOOD)])])
-def test_fault_01_byte_order_mark_is_stripped(data: str) -> None:
-    assert cleaned(b"\xef\xbb\xbf" + data.encode()) == cleaned(data)
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_fault_02_utf16_file_is_refused(encoding: str) -> None:
-    with pytest.raises(EncodingError, match="UTF-8"):
-        rows(tickets_csv(20).encode(encoding))
-
-
-def test_fault_03_invalid_utf8_costs_its_line_alone() -> None:
-    quarantined(b'{"question": "caf\xe9", "answer": "x"}', Reason.ENCODING)
-    good, _, found = rows(b"question,answer\nWhy?,So.\ncaf\xe9,x\nWhy not?,So.\n")[0:3]
-    assert isinstance(good, Conversation)
-    assert isinstance(found, Conversation)
-
-
-def test_fault_03_invalid_utf8_in_the_first_line_of_jsonl_costs_it_alone() -> None:
-    odd, good = rows(b'{"question": "caf\xe9", "answer": "x"}\n' + GOOD.encode())
-    assert isinstance(odd, Rejected)
-    assert isinstance(good, Conversation)
-
-
-def test_fault_04_lone_surrogate_is_quarantined() -> None:
-    quarantined(r'{"question": "\ud800", "answer": "x"}', Reason.BROKEN_ROW)
-
-
-def test_fault_05_nul_escape_is_stripped_and_counted() -> None:
-    found = cleaned(r'{"question": "Wh\u0000y?", "answer": "S\u0000o."}' + "\n")
-    assert [m.content for m in found.examples[0].messages] == ["Why?", "So."]
-    assert found.repaired == {"NUL left out": 1}
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
-def test_fault_06_what_is_no_number_is_quarantined(number: str) -> None:
-    quarantined(f'{{"question": "q", "answer": "a", "n": {number}}}', Reason.BROKEN_ROW)
-
-
-@pytest.mark.parametrize("opening", ["[", '{"a":', '{"question":['])
-def test_fault_08_deep_nesting_is_quarantined(opening: str) -> None:
-    quarantined(opening * (700_000 // len(opening)), Reason.BROKEN_ROW)
-
-
-def test_fault_08_deep_nesting_that_is_closed_is_quarantined() -> None:
-    value = "[" * 100_000 + "]" * 100_000
-    quarantined(f'{{"question": {value}, "answer": "a"}}', Reason.BROKEN_ROW)
-
-
-def test_fault_09_huge_integer_is_quarantined_at_once() -> None:
-    began = time.perf_counter()
-    quarantined(f'{{"question": {"9" * 10_000}, "answer": "a"}}', Reason.BROKEN_ROW)
-    assert time.perf_counter() - began < 0.1
-
-
-def test_fault_10_line_over_a_megabyte_is_quarantined() -> None:
-    quarantined(f'{{"question": "{"x" * (1 << 20)}", "answer": "a"}}', Reason.TOO_LONG)
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\u2029", "\x0b", "\x1e"])
-def test_fault_11_line_separator_inside_a_string_is_one_line(separator: str) -> None:
-    line = json.dumps({"question": f"a{separator}b", "answer": "c"}, ensure_ascii=False)
-    assert isinstance(line_among_good(line), Conversation)
-    (row,) = rows(f"question,answer\na{separator}b,c\n")
-    assert isinstance(row, Conversation)
-
-
-def test_fault_15_cell_over_128_kilobytes_is_accepted() -> None:
-    (row,) = rows(f"question,answer\n{'x' * 200_000},a\n")
-    assert isinstance(row, Conversation)
-
-
-@pytest.mark.parametrize("header", ["question,answer,answer", "Question,answer,QUESTION "])
-def test_fault_16_repeated_headers_are_refused(header: str) -> None:
-    with pytest.raises(SchemaError, match=r"two columns of the same name: (answer|question)"):
-        rows(f"{header}\na,b,c\n")
-
-
-@pytest.mark.parametrize("row", ['a,"b\n', '"a\n', 'a,"b""\nc,d\ne,f\n'])
-def test_fault_17_unclosed_quote_is_refused(row: str) -> None:
-    with pytest.raises(SchemaError, match="after row 2 is never closed"):
-        rows(f"question,answer\na,b\nc,d\n{row}")
-
-
-def test_fault_19_mixed_shapes_are_read_line_by_line() -> None:
-    lines = [
-        '{"question": "q", "answer": "a"}',
-        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}',
-        '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}',
-        '{"what": "else"}',
-        "plain text",
-        '"a string"',
-    ]
-    found = rows("\n".join(lines))
-    assert [row.turns[0].text for row in found[:3] if isinstance(row, Conversation)] == ["q"] * 3
-    assert [row.reason for row in found[3:] if isinstance(row, Rejected)] == [
-        Reason.UNKNOWN_SHAPE,
-        Reason.BROKEN_ROW,
-        Reason.UNKNOWN_SHAPE,
-    ]
 
 
 @pytest.mark.parametrize(
@@ -287,9 +159,10 @@ def with_canaries() -> str:
         f"my password is {value}." if kind == "password" else value
         for kind, value in CANARIES.items()
     )
-    good = [(f"T-{i}", *ticket(i), f"u{i}@mail.example", person) for i in range(60)]
+    good = [(f"T-{i}", *ticket(i), f"u{i}@mail.example", person) for i in range(110)]
     odd = [
-        (f"C-{i}", f"{ticket(i)[0]} {everything}", everything, mail, person) for i in range(60, 64)
+        (f"C-{i}", f"{ticket(i)[0]} {everything}", everything, mail, person)
+        for i in range(110, 114)
     ]
     broken = [("B-1", everything), ("B-2", everything, "", mail, person)]
     return table([*good, *odd, *broken], "id,question,answer,customer_email,customer_name")
@@ -353,11 +226,39 @@ def test_fault_30_refusal_of_a_file_quotes_nothing_of_it(world: World, data: str
     ]
 
 
-def test_memory_stays_near_the_size_of_the_file() -> None:
-    data = tickets_csv(20_000).encode()
-    tracemalloc.start()
-    count = sum(sys.getsizeof(row) > 0 for row in read(data))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert count == 20_000
-    assert peak < 8 * len(data)
+def cut(data: bytes) -> StreamingBody:
+    """A body that ends before its length."""
+    return StreamingBody(io.BytesIO(data[: len(data) // 2]), len(data))
+
+
+def reset(data: bytes) -> StreamingBody:
+    """A connection that is reset in the middle."""
+
+    class Reset(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise ProtocolError("Connection broken: reset by peer")
+            return super().read(10)
+
+    return StreamingBody(Reset(data), len(data))
+
+
+def corrupted(data: bytes) -> StreamingChecksumBody:
+    """Bytes that are not those the checksum was taken of."""
+    return StreamingChecksumBody(io.BytesIO(data), len(data), Crc32Checksum(), "AAAAAA==")
+
+
+@pytest.mark.parametrize("damage", [cut, reset, corrupted])
+def test_fault_26_damaged_body_is_tried_again_and_publishes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], Any]
+) -> None:
+    state = world.drop(tickets_csv(200))
+    store = edge.store(world.bucket)
+    whole = store._body
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "_body", lambda *where: damage(whole(*where).read()))
+        with pytest.raises(RetryableError):
+            world.run(state, until="clean")
+    assert not world.listed("clean/")
+    assert not world.listed("rejected/")
+    assert world.run(state, until="clean")["clean"]["kept"] == 200

@@ -18,21 +18,21 @@ from dropforge.errors import (
     TrainingTimedOutError,
 )
 from dropforge.judge import Outcome, compare, judge_prompt
-from lambdas import edge
+from lambdas import providers
 from lambdas.train import launch, poll
 from tests.support.provider import Fault, Messages, Provider, answers, drops, garbles, hangs
 from tests.support.tickets import example, ticket, tickets_csv
 from tests.support.world import PROJECT, World
 
-FEW, ENOUGH = 60, 240
+FEW, ENOUGH = 120, 240
 OLD = {"version": "old", "backend": "openai", "model_id": "ft:old"}
 
 
 @pytest.fixture
 def ready(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A dataset to train on, and a provider's client that waits half a second at most."""
-    patient = edge.OpenAIBackend
-    monkeypatch.setattr(edge, "OpenAIBackend", lambda url, key: patient(url, key, timeout=0.5))
+    patient = providers.OpenAIBackend
+    monkeypatch.setattr(providers, "OpenAIBackend", lambda url, key: patient(url, key, timeout=0.5))
     return world.run(world.drop(tickets_csv(FEW)), until="validate")
 
 

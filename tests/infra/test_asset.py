@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.asset import CHAT, PIPELINE, Asset, Target, bundle, digest, source_files
+from infra.asset import CHAT, DATA, PIPELINE, Asset, Target, bundle, digest, source_files
 from infra.config import ROOT, Settings
 from tests.infra.assembly import Assembly
 
@@ -29,8 +29,9 @@ assert not outside, outside
 
 @pytest.fixture
 def here(settings: Settings) -> Target:
-    """The running interpreter, on the platform that the Lambda runtime has."""
-    return Target.of(settings.model_copy(update={"python": HERE}))
+    """The running interpreter, on the platform of current Lambda runtimes."""
+    platform = "x86_64-manylinux_2_28"
+    return Target.of(settings.model_copy(update={"python": HERE, "platform": platform}))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -53,7 +54,7 @@ def repository(tmp_path: Path) -> Path:
 SMALL = Asset("small", ("dropforge", "lambdas/not_written_yet"))
 
 
-@pytest.mark.parametrize("asset", [PIPELINE, CHAT], ids=lambda a: a.name)
+@pytest.mark.parametrize("asset", [PIPELINE, DATA, CHAT], ids=lambda a: a.name)
 def test_every_handler_imports_with_the_packages_of_its_asset_alone(
     asset: Asset, here: Target, assembly: Assembly, tmp_path: Path
 ) -> None:
@@ -80,8 +81,18 @@ def test_every_handler_imports_with_the_packages_of_its_asset_alone(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("asset", [PIPELINE, DATA, CHAT], ids=lambda a: a.name)
+def test_unpacked_asset_fits_what_lambda_takes(asset: Asset, here: Target, tmp_path: Path) -> None:
+    """AWS Lambda quotas: 250 MB for the unpacked deployment package."""
+    bundle(asset, here, tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size < 240e6
+
+
 def test_every_function_has_a_handler_in_its_asset(assembly: Assembly) -> None:
-    shipped = {p.relative_to(ROOT).as_posix() for a in (PIPELINE, CHAT) for p in source_files(a)}
+    shipped = {
+        p.relative_to(ROOT).as_posix() for a in (PIPELINE, DATA, CHAT) for p in source_files(a)
+    }
     wanted = {
         function["Handler"].rpartition(".")[0].replace(".", "/") + ".py"
         for function in assembly.functions().values()

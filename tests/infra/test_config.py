@@ -42,6 +42,9 @@ def test_settings_are_frozen() -> None:
         ({"functions": {"clean": {"timeout_s": 901}}}, "functions.clean.timeout_s"),
         ({"functions": {"cleen": {}}}, "functions.cleen"),
         ({"deadline_seconds": 29}, "deadline_seconds"),
+        ({"extract_schedule": "daily"}, "extract_schedule"),
+        ({"vpc": {"subnet_ids": ["vpc-0a1b2c3d"]}}, "vpc.subnet_ids"),
+        ({"vpc.subnet_ids": "subnet-0a1b2c3d"}, "vpc"),
         ({"sagemaker.training_instance": "g6e.2xlarge"}, "sagemaker.training_instance"),
     ],
 )

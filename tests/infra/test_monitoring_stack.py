@@ -40,6 +40,7 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "RunsAborted",
         "DropDeadLetters",
         "EventDeadLetters",
+        "ExtractFailed",
         "WinRateLow",
         "ApiSlow",
         "ApiServerErrors",

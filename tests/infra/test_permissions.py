@@ -41,6 +41,7 @@ EXPECTED = {
     "Promote": ({"judge/*", "projects/*"}, set()),
     "Fail": (set(), {"exports/*.error.txt"}),
     "Schedule": (set(), set()),
+    "Extract": ({"projects/*", "exports/*/extracted/*"}, {"exports/*/extracted/*"}),
     "Authorize": (set(), set()),
     "Chat": (set(), set()),
 }
@@ -96,14 +97,16 @@ def test_objects_are_deleted_by_nobody_but_drop_which_removes_its_messages(
     }
 
 
-def test_secrets_are_read_by_those_who_talk_to_a_provider(assembly: Assembly) -> None:
+def test_secrets_are_read_by_those_who_talk_to_a_provider_or_a_database(assembly: Assembly) -> None:
     readers = {
         name.partition("Role")[0]
         for name, statement in assembly.statements()
         if "secretsmanager:GetSecretValue" in listed(statement["Action"])
     }
 
-    assert readers == {"Launch", "Poll", "Judge", "Chat"}
+    assert readers == {"Launch", "Poll", "Judge", "Chat", "Extract"}
+    (secrets,) = allowed(assembly, "Extract", "secretsmanager:GetSecretValue")
+    assert secrets.endswith(":secret:dropforge/*")
 
 
 def test_chat_path_cannot_change_the_registry_beyond_new_items(assembly: Assembly) -> None:

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 
-from infra.config import Settings
-from tests.infra.assembly import Assembly, listed, text
+from aws_cdk import assertions
+
+from infra.config import Settings, settings_from
+from infra.data_stack import DataStack
+from infra.pipeline_stack import PipelineStack
+from tests.infra.assembly import Assembly, listed, text, unbundled
 
 COMMON = {
     "DROPFORGE_BUCKET",
@@ -20,8 +24,8 @@ PROVIDER = {
 TRAINING = {*PROVIDER, "DROPFORGE_BASE_COMPONENT", "DROPFORGE_POLL_SECONDS"}
 ENVIRONMENT = {
     "drop": {"DROPFORGE_STATE_MACHINE_ARN", "DROPFORGE_BASE_COMPONENT"},
-    "clean": set(),
-    "validate": set(),
+    "clean": {"DROPFORGE_MAX_BYTES"},
+    "validate": {"DROPFORGE_MAX_BYTES", "DROPFORGE_TRAINING_INSTANCE"},
     "launch": TRAINING,
     "poll": TRAINING,
     "plan": set(),
@@ -30,6 +34,7 @@ ENVIRONMENT = {
     "promote": set(),
     "fail": set(),
     "schedule": {"DROPFORGE_STATE_MACHINE_ARN"},
+    "extract": set(),
     "authorize": set(),
     "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
 }
@@ -63,11 +68,11 @@ def test_functions_are_traced_logged_and_sized_by_the_settings(
 
 def test_functions_of_one_asset_share_their_code(assembly: Assembly) -> None:
     codes = {n: json.dumps(f["Code"]) for n, f in assembly.functions().items()}
-    chat = {codes.pop("chat"), codes.pop("authorize")}
+    chat = {codes.pop(name) for name in ("chat", "authorize")}
+    data = {codes.pop(name) for name in ("clean", "validate", "extract")}
 
-    assert len(chat) == 1
-    assert len(set(codes.values())) == 1
-    assert chat.isdisjoint(codes.values())
+    assert len(chat) == len(data) == len(set(codes.values())) == 1
+    assert len(chat | data | set(codes.values())) == 3
 
 
 def test_drops_travel_from_the_bucket_by_way_of_a_queue_to_the_function(
@@ -112,7 +117,7 @@ def test_queue_takes_events_of_this_account_only(assembly: Assembly) -> None:
 def test_asynchronous_functions_have_a_dead_letter_queue(assembly: Assembly) -> None:
     functions = assembly.functions()
 
-    for name in ("fail", "schedule"):
+    for name in ("fail", "schedule", "extract"):
         letters = text(functions[name]["DeadLetterConfig"]["TargetArn"])
         assert "EventDeadLetters" in letters
 
@@ -154,9 +159,46 @@ def test_state_machine_may_invoke_exactly_the_functions_it_names(assembly: Assem
 
 
 def test_monthly_schedule_tells_the_function_its_scheduled_time(assembly: Assembly) -> None:
-    schedule = assembly.one("AWS::Scheduler::Schedule")
+    schedule = assembly.one("AWS::Scheduler::Schedule", "Monthly")
 
+    assert schedule["Name"] == "dropforge-monthly"
     assert schedule["ScheduleExpression"] == "cron(0 6 1 * ? *)"
     assert json.loads(schedule["Target"]["Input"]) == {"time": "<aws.scheduler.scheduled-time>"}
     assert "ScheduleFunction" in text(schedule["Target"]["Arn"])
     assert "EventDeadLetters" in text(schedule["Target"]["DeadLetterConfig"]["Arn"])
+
+
+def test_databases_are_read_every_night(assembly: Assembly) -> None:
+    schedule = assembly.one("AWS::Scheduler::Schedule", "Extractions")
+
+    assert schedule["Name"] == "dropforge-extractions"
+    assert schedule["ScheduleExpression"] == "cron(0 3 * * ? *)"
+    assert "ExtractFunction" in text(schedule["Target"]["Arn"])
+    assert "EventDeadLetters" in text(schedule["Target"]["DeadLetterConfig"]["Arn"])
+
+
+def test_no_function_is_in_a_vpc_where_none_is_named(assembly: Assembly) -> None:
+    assert not [name for name, f in assembly.functions().items() if "VpcConfig" in f]
+
+
+def test_extract_alone_enters_the_vpc_of_the_databases() -> None:
+    app = unbundled()
+    settings = settings_from(
+        {
+            "vpc.subnet_ids": "subnet-0a1b2c3d,subnet-0a1b2c3e",
+            "vpc.security_group_ids": "sg-0a1b2c3d",
+        }
+    )
+    data = DataStack(app, "Data", settings)
+    template = assertions.Template.from_stack(PipelineStack(app, "Pipeline", settings, data))
+    functions = template.find_resources("AWS::Lambda::Function").values()
+
+    inside = [f["Properties"] for f in functions if "VpcConfig" in f["Properties"]]
+
+    assert [f["FunctionName"] for f in inside] == ["dropforge-extract"]
+    assert inside[0]["VpcConfig"] == {
+        "SubnetIds": ["subnet-0a1b2c3d", "subnet-0a1b2c3e"],
+        "SecurityGroupIds": ["sg-0a1b2c3d"],
+    }
+    policies = json.dumps(template.find_resources("AWS::IAM::Policy"))
+    assert policies.count("ec2:CreateNetworkInterface") == 1

@@ -15,7 +15,7 @@ import pytest
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
 from dropforge.cli.deployment import PARAMETER
-from lambdas import edge
+from lambdas import edge, providers
 from lambdas.clean import handler as clean
 from lambdas.drop import handler as drop
 from lambdas.fail import handler as fail
@@ -144,7 +144,7 @@ def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterat
     for variable, value in _environment(name, arn, provider).items():
         monkeypatch.setenv(f"DROPFORGE_{variable}", value)
     yield World(name, arn)
-    for cached in (edge.store, edge.registry, edge.openai_backend, drop._intake):
+    for cached in (edge.store, edge.registry, providers.openai_backend, drop._intake):
         cached.cache_clear()
 
 

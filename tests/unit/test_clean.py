@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.clean import MAX_CHARS, Cleaned, clean, clean_hash, repair_turns
+from dropforge.clean import clean_hash
+from dropforge.clean.prepare import MAX_CHARS, Rules, repair_turns
 from dropforge.errors import NoDataError, TooManyRejectedError
 from dropforge.export import Conversation, Reason, Rejected, Row, Turn, read
+from tests.support.cleaned import Cleaned, clean, clean_file
 from tests.support.tickets import table, ticket, tickets_csv
 
 ROLES = {"u": "user", "a": "assistant"}
@@ -88,6 +92,12 @@ def test_turn_of_invisible_characters_counts_as_none() -> None:
     assert reasons(clean([blank, good(2)])) == {1: Reason.UNANSWERED}
 
 
+def test_nul_characters_are_left_out_and_counted() -> None:
+    cleaned = clean([conversation(1, "Wh\0y not?", "S\0o it is."), good(2)])
+    assert [m.content for m in cleaned.examples[0].messages] == ["Why not?", "So it is."]
+    assert cleaned.repaired == {"NUL left out": 1}
+
+
 def test_same_text_in_another_dress_is_a_duplicate() -> None:
     question, answer = ticket(1)
     again = conversation(2, f"<p>{question.upper()}</p>", f"  {answer}\r\n")
@@ -143,12 +153,12 @@ def test_names_of_the_customer_are_replaced_in_every_turn() -> None:
 
 def test_kept_values_of_the_company_stay() -> None:
     row = conversation(1, "Where to write?", "To help@shop.example or bob@mail.example.")
-    example = clean([row], keep=["Help@shop.example"]).examples[0]
+    example = clean([row], keep=("Help@shop.example",)).examples[0]
     assert example.reference == "To help@shop.example or [EMAIL_1]."
 
 
 def test_position_of_the_row_stays_with_its_example() -> None:
-    cleaned = clean(read(tickets_csv(12).encode()))
+    cleaned = clean_file(tickets_csv(12))
     assert [example.position for example in cleaned.examples] == list(range(1, 13))
 
 
@@ -176,18 +186,19 @@ def test_file_without_a_usable_row_is_no_data(rows: list[Row]) -> None:
 
 def test_same_file_comes_out_byte_for_byte_the_same() -> None:
     data = table([(f"{i}", f"I am u{i % 7}@mail.example", f"Answer {i % 5}") for i in range(40)])
-    assert clean(read(data.encode())) == clean(read(data.encode()))
+    assert clean_file(data) == clean_file(data)
 
 
 def test_clean_hash_depends_on_all_that_decides_the_result() -> None:
-    address = clean_hash("sha", {"answer": None}, ["a", "b"])
-    assert address == clean_hash("sha", {"answer": None}, ["b", "a"])
+    usual = clean_hash("sha", {"answer": None}, Rules())
     others = {
-        clean_hash("sha2", {"answer": None}, ["a", "b"]),
-        clean_hash("sha", {"answer": "reply"}, ["a", "b"]),
-        clean_hash("sha", {"answer": None}, ["a"]),
+        clean_hash("sha2", {"answer": None}, Rules()),
+        clean_hash("sha", {"answer": "reply"}, Rules()),
+        clean_hash("sha", {"answer": None}, Rules(keep=("a",))),
+        clean_hash("sha", {"answer": None}, Rules(languages=("en",))),
+        clean_hash("sha", {"answer": None}, Rules(boilerplate=("Yours, the shop",))),
     }
-    assert len(others | {address}) == 4
+    assert len(others | {usual}) == 6
 
 
 cells = st.text(st.characters(exclude_characters="\0"), max_size=20)
@@ -197,7 +208,7 @@ cells = st.text(st.characters(exclude_characters="\0"), max_size=20)
 def test_every_row_is_kept_or_rejected_once(pairs: list[tuple[str, str]]) -> None:
     data = table([(str(i), *pair) for i, pair in enumerate(pairs)]).encode("utf-8", "surrogatepass")
     try:
-        rows = list(read(data))
+        rows = list(read(io.BytesIO(data)))
         cleaned = clean(iter(rows))
     except (NoDataError, TooManyRejectedError):
         return

@@ -341,6 +341,9 @@ def test_report_is_fetched_for_the_newest_or_a_named_version(
     give_models(world, "aaa111", "bbb222")
     give_evaluation(world, "aaa111", at=1, key="e1")
     give_evaluation(world, "bbb222", at=2, key="e2")
+    for place, run in enumerate(("d0", "d1")):
+        item = {"run_id": run, "updated_at": place, "validate": {"hash": run}}
+        world.registry.put("shop", f"run#{run}", item)
     for key in ("judge/shop/e1", "judge/shop/e2", "validate/shop/d1"):
         world.store.write(f"{key}/report.html", key)
     out = tmp_path / "page.html"
@@ -348,6 +351,7 @@ def test_report_is_fetched_for_the_newest_or_a_named_version(
         ([], "judge/shop/e2"),
         (["--version", "aaa"], "judge/shop/e1"),
         (["--data"], "validate/shop/d1"),
+        (["--data", "--version", "aaa"], "validate/shop/d1"),
     ):
         assert dropforge("report", "--out", str(out), *options).exit_code == 0
         assert out.read_text() == page

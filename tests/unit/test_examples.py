@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dropforge.clean import Cleaned, clean
-from dropforge.export import Reason, read
+from dropforge.export import Reason
 from dropforge.project import parse_project
+from tests.support.cleaned import Cleaned, clean_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,7 +31,7 @@ def table() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def cleaned() -> Cleaned:
-    return clean(read((EXAMPLES / "tickets.csv").read_bytes()))
+    return clean_file((EXAMPLES / "tickets.csv").read_bytes())
 
 
 def test_generator_run_again_gives_the_same_files(

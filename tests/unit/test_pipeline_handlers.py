@@ -18,7 +18,7 @@ from dropforge.errors import (
     TrainingFailedError,
     TrainingTimedOutError,
 )
-from lambdas import edge
+from lambdas import edge, providers
 from lambdas.drop import handler as drop_handler
 from lambdas.fail import handler as fail_handler
 from lambdas.judge import batch
@@ -29,7 +29,7 @@ from tests.support.tickets import ticket, tickets_csv, tickets_jsonl
 from tests.support.world import PROJECT, World
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FEW, ENOUGH = 60, 240
+FEW, ENOUGH = 120, 240
 """Tickets to train on, and to judge on too."""
 
 
@@ -203,7 +203,8 @@ def test_dataset_is_built_from_all_files_of_the_project(world: World) -> None:
     key = f"validate/shop/{state['dataset']['hash']}/manifest.json"
     manifest = world.store.load(key, DatasetManifest)
     assert len(manifest.parts) == 2
-    assert manifest.repeated_across_parts == 40
+    assert manifest.left_out["duplicate of another export's row"] == 40
+    assert manifest.read == sum(manifest.examples.values()) + sum(manifest.left_out.values())
     assert all(manifest.tokens[split] > 0 for split in ("train", "validation", "test"))
     assert state["dataset"]["examples"] == manifest.examples
     report = world.store.read(key.replace("manifest.json", "report.html"))
@@ -347,7 +348,7 @@ def test_overdue_job_that_cannot_be_cancelled_is_overdue_all_the_same(
 
     late = poll.time.time() + 25 * 3600
     monkeypatch.setattr(poll.time, "time", lambda: late)
-    monkeypatch.setattr(edge.OpenAIBackend, "cancel", refuse)
+    monkeypatch.setattr(providers.OpenAIBackend, "cancel", refuse)
     with pytest.raises(TrainingTimedOutError):
         poll.handler(state, None)
 
@@ -455,8 +456,8 @@ class FakeSageMaker:
 @pytest.fixture
 def sagemaker(world: World, monkeypatch: pytest.MonkeyPatch) -> FakeSageMaker:
     fake = FakeSageMaker()
-    backend = edge.SageMakerBackend("dropforge", "base", client=fake)  # type: ignore[arg-type]
-    monkeypatch.setattr(edge, "sagemaker_backend", lambda endpoint, base: backend)
+    backend = providers.SageMakerBackend("dropforge", "base", client=fake)  # type: ignore[arg-type]
+    monkeypatch.setattr(providers, "sagemaker_backend", lambda endpoint, base: backend)
     world.put_project(PROJECT.replace("openai", "sagemaker"))
     return fake
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.clean.redact import Kind, Redactor, iban, luhn
+from dropforge.clean.redact import Kind, Redactor, iban, luhn, verhoeff
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,27 @@ from dropforge.clean.redact import Kind, Redactor, iban, luhn
         ("(415) 555-2671", "[PHONE_1]"),
         ("020 7946 0958", "[PHONE_1]"),
         ("+44 20 7946 0958 2026", "[PHONE_1] 2026"),
+        ("de89 3704 0044 0532 0130 00 thanks", "[IBAN_1] thanks"),
+        ("john (at) mail dot com please", "[EMAIL_1] please"),
+        ("jo\u200bhn@ma\u00adil.example", "[EMAIL_1]"),
+        ("ann＠mail.example", "[EMAIL_1]"),
+        ("postgres://app:s3cr3t@db.example/x", "postgres://[CREDENTIALS_1]@db.example/x"),
+        ("https://x.example/f?token=abcdef123456&a=1", "https://x.example/f?token=[TOKEN_1]&a=1"),
+        ("client_secret = 'abcdef0123456789'", "client_secret = '[API_KEY_1]'"),
+        ("SSN 123-45-6789", "SSN [SSN_1]"),
+        ("NI number: ab123456c", "NI number: [NINO_1]"),
+        ("server 203.0.113.77 is down", "server [IP_1] is down"),
+        ("via 2001:db8::8a2e:370:7334 only", "via [IP_1] only"),
+        ("MAC 00:1A:2B:3C:4D:5E", "MAC [MAC_1]"),
+        ("born on 3 March 1990, Leeds", "born on [BIRTHDATE_1], Leeds"),
+        ("to 12 Oak Street, Springfield, IL 62704 please", "to [ADDRESS_1] please"),
+        ("Lindenstraße 5, 10115 Berlin bitte", "[ADDRESS_1] bitte"),
+        ("my username is blue_fox9", "my username is [USERNAME_1]"),
+        ("Hi John, all good", "Hi [NAME_1], all good"),
+        ("Dear Dr. Anna Schmidt:", "Dear Dr. [NAME_1]:"),
+        ("my name is anna schmidt.", "my name is [NAME_1]."),
+        ("Thanks,\nTom", "Thanks,\n[NAME_1]"),
+        ("Pin code 560001, PIN 4321", "Pin code [ADDRESS_1], PIN [PASSWORD_1]"),
     ],
 )
 def test_personal_data_and_secrets_are_replaced(text: str, redacted: str) -> None:
@@ -54,6 +75,14 @@ def test_personal_data_and_secrets_are_replaced(text: str, redacted: str) -> Non
         "send it @ noon",
         "part LX-40, 9 days, 13:00",
         "risk-averse task-force",
+        "Dear Customer, thank you",
+        "Hi team, I am Very unhappy",
+        "version 10.12.14.16 is out",
+        "std::vector is in C++",
+        "Order 1234 5678 9012 of 03/04/2025",
+        "invoice 9876543210 is wrong",
+        "The handle is broken",
+        "Umweg of 10 km",
     ],
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
@@ -95,6 +124,42 @@ def test_name_that_may_be_a_word_is_no_name(name: str) -> None:
     assert Redactor(names=[name])(f"all {name} annual") == f"all {name} annual".replace(
         "a@b.example", "[EMAIL_1]"
     )
+
+
+def test_known_name_is_found_with_other_case_accents_and_endings() -> None:
+    redact = Redactor(names=["Jürgen Lefèvre"])
+    assert redact("JÜRGEN's order, juergen, lefevre") == "[NAME_1]'s order, [NAME_2], [NAME_3]"
+    assert redact("Lefèvre") == "[NAME_3]"
+    assert Redactor(names=["Mark Grace"])("mark it with grace, Mark") == (
+        "mark it with grace, [NAME_1]"
+    )
+
+
+def test_conversation_is_redacted_backwards_too() -> None:
+    texts = [
+        "Hunter22 does not work, says Anna",
+        "Which one?",
+        "password: Hunter22. I am Anna Berg",
+    ]
+    redact = Redactor()
+    assert redact.conversation(texts) == [
+        "[PASSWORD_1] does not work, says [NAME_1]",
+        "Which one?",
+        "password: [PASSWORD_1]. I am [NAME_2]",
+    ]
+    assert redact.conversation([]) == []
+    assert redact.conversation(["a\0b", "ann@x.example"]) == ["a\0b", "[EMAIL_1]"]
+
+
+def test_two_spellings_of_a_number_share_a_placeholder() -> None:
+    assert Redactor()("call +49 30 1234567 or +49301234567") == "call [PHONE_1] or [PHONE_1]"
+
+
+def test_private_key_goes_as_a_whole_even_where_its_end_is_cut() -> None:
+    body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw\n" * 3
+    key = f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----"
+    assert Redactor()(f"see\n{key}\nok") == "see\n[PRIVATE_KEY_1]\nok"
+    assert "MII" not in Redactor()(key.partition("-----END")[0])
 
 
 def test_name_with_pattern_characters_is_taken_literally() -> None:
@@ -146,13 +211,54 @@ def test_any_text_is_redacted_without_an_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a1b22", "1-", "+1 ", "password ", "x@", "x.", "eyJ", "AB12 ", "sk-", "bearer ", "0 1"],
+    [
+        "a1b22",
+        "1-",
+        "+1 ",
+        "password ",
+        "x@",
+        "x.",
+        "eyJ",
+        "AB12 ",
+        "sk-",
+        "bearer ",
+        "0 1",
+        "1.1.",
+        "(1",
+        "12 Oak ",
+        "Calle A ",
+        "a:",
+        "::",
+        "ab:",
+        "my name is ",
+        "Hi A ",
+        "Thanks,\n",
+        "key=",
+        "1 rue de ",
+        "x (at) y dot ",
+        "://a:",
+        "-----BEGIN PRIVATE KEY-----",
+        "de89 ",
+        "born on 1 ",
+        "[NAME_1]",
+        "Mr. A. ",
+        "4111 ",
+        "é1 ",
+        "ß",
+        "user id is a",
+        "AKIA",
+        "aws ",
+    ],
 )
 def test_redacting_takes_linear_time_on_repetitions(piece: str) -> None:
-    text = "22" + piece * (64_000 // len(piece))
-    began = time.perf_counter()
-    Redactor()(text)
-    assert time.perf_counter() - began < 2
+    def seconds(length: int) -> float:
+        text = "22" + piece * (length // len(piece))
+        began = time.process_time()
+        Redactor()(text)
+        return time.process_time() - began
+
+    seconds(1000)
+    assert min(seconds(100_000) for _ in range(2)) < 2
 
 
 @pytest.mark.parametrize(
@@ -184,3 +290,8 @@ def test_luhn_finds_every_single_wrong_digit(digits: str, place: int, change: in
 )
 def test_iban_agrees_with_known_numbers(text: str, right: bool) -> None:
     assert iban(text) is right
+
+
+@pytest.mark.parametrize(("digits", "right"), [("2363", True), ("123451", True), ("123450", False)])
+def test_verhoeff_agrees_with_known_numbers(digits: str, right: bool) -> None:
+    assert verhoeff(digits) is right

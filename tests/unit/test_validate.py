@@ -1,152 +1,196 @@
 from __future__ import annotations
 
-from collections import Counter
+import io
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.artifacts import CleanManifest, DatasetManifest, Source
-from dropforge.chat import ChatExample
+from dropforge.chat import ChatExample, encode_lines
 from dropforge.errors import TooFewExamplesError
+from dropforge.project import ProjectConfig
 from dropforge.validate import (
     FEW,
     MAX_VALIDATION,
-    SPLITS,
+    MIN_EXAMPLES,
+    Dataset,
+    LeftOutReason,
+    Part,
     build_dataset,
-    data_report,
     dataset_hash,
-    split_of,
-    token_counts,
 )
+from dropforge.validate.models import Encoding
+from dropforge.validate.split import SPLITS, Split, split_of
 from tests.support.tickets import example
 
-MANY = [example(i) for i in range(300)]
+MANY = [example(i) for i in range(400)]
 
 
-def test_split_is_about_eighty_ten_ten() -> None:
-    counts = Counter(split_of(f"customer-{i}") for i in range(5000))
-    assert counts["train"] == pytest.approx(4000, rel=0.05)
-    assert counts["validation"] == pytest.approx(500, rel=0.2)
-    assert counts["test"] == pytest.approx(500, rel=0.2)
+def config(**training: Any) -> ProjectConfig:
+    return ProjectConfig.model_validate(
+        {"backend": "openai", "model": "gpt-4.1-mini", "training": training}
+    )
 
 
-@given(st.lists(st.integers(0, 60), min_size=80, max_size=200))
+def words(texts: list[str], encoding: Encoding) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def dataset(*parts: Iterable[ChatExample], **training: Any) -> Dataset:
+    files = [Part(f"part-{i}", io.BytesIO(encode_lines(rows))) for i, rows in enumerate(parts)]
+    return build_dataset(files, config(**training), words)
+
+
+def ids(found: Dataset, split: Split) -> list[str]:
+    return [row.id for row in found.examples(split)]
+
+
+def reasons(found: Dataset) -> dict[LeftOutReason, list[tuple[str, int]]]:
+    grouped: dict[LeftOutReason, list[tuple[str, int]]] = {}
+    for row in found.left_out:
+        grouped.setdefault(row.reason, []).append((row.part, row.position))
+    return grouped
+
+
+@given(st.lists(st.integers(0, 60), min_size=MIN_EXAMPLES, max_size=200))
 def test_no_customer_stands_in_two_splits(customers: list[int]) -> None:
     rows = [example(i, group=f"c{customer}") for i, customer in enumerate(customers)]
     try:
-        dataset = build_dataset([rows], None)
+        found = dataset(rows)
     except TooFewExamplesError:
         return
-    groups = [{row.group for row in dataset.splits[split]} for split in SPLITS]
+    groups = [{row.group for row in found.examples(split)} for split in SPLITS]
     assert not groups[0] & groups[1]
     assert not groups[0] & groups[2]
     assert not groups[1] & groups[2]
 
 
 def test_splits_stay_as_exports_are_added() -> None:
-    before = build_dataset([MANY[:200]], None)
-    after = build_dataset([MANY[:200], MANY[200:]], None)
-    assert set(before.splits["train"]) < set(after.splits["train"])
-    assert set(before.splits["test"]) < set(after.splits["test"])
+    before, after = dataset(MANY[:200]), dataset(MANY[:200], MANY[200:])
+    assert set(ids(before, "train")) < set(ids(after, "train"))
+    assert set(ids(before, "test")) < set(ids(after, "test"))
 
 
-def test_dataset_does_not_depend_on_the_order_of_parts_or_rows() -> None:
-    one = build_dataset([MANY[:100], MANY[100:]], 50)
-    assert one == build_dataset([MANY[100:][::-1], MANY[:100]], 50)
+def test_every_row_is_in_a_split_or_left_out_with_a_reason() -> None:
+    found = dataset(MANY[:300], MANY[250:], max_rows=50)
+    assert found.read == 450 == sum(found.counts.values()) + len(found.left_out)
+    assert len(reasons(found)[LeftOutReason.DUPLICATE]) == 50
+    assert sum(found.left_out_by_reason.values()) == len(found.left_out)
 
 
-def test_conversation_of_two_exports_counts_once() -> None:
-    dataset = build_dataset([MANY, MANY[:30]], None)
-    assert dataset.repeated == 30
-    ids = [row.id for split in SPLITS for row in dataset.splits[split]]
-    assert len(ids) == len(set(ids))
+def test_row_that_another_export_has_is_left_out_of_the_later_one() -> None:
+    near = [example(i, answer=f"{MANY[i].reference} Bye") for i in range(30)]
+    near = [msgspec.structs.replace(row, id=f"near-{row.id}") for row in near]
+    found = dataset(MANY, [*MANY[100:110], *near])
+    assert reasons(found)[LeftOutReason.DUPLICATE] == [("part-1", i) for i in range(101, 111)]
+    assert reasons(found)[LeftOutReason.NEAR_DUPLICATE] == [("part-1", i) for i in range(1, 31)]
+    every = [name for split in SPLITS for name in ids(found, split)]
+    assert len(every) == len(set(every))
+
+
+def test_test_ticket_said_again_in_a_later_export_is_not_trained_on() -> None:
+    held_out = ids(dataset(MANY), "test")
+    again = [
+        msgspec.structs.replace(
+            row, id=f"again-{row.id}", group=f"other-{row.group}", messages=row.messages
+        )
+        for row in MANY
+    ]
+    found = dataset(MANY, again)
+    assert ids(found, "test") == held_out
+    assert set(ids(found, "train")) <= {row.id for row in MANY}
+
+
+def test_conversation_that_ties_two_splits_is_left_out() -> None:
+    train = next(row for row in MANY if split_of(row.group) == "train")
+    test = next(row for row in MANY if split_of(row.group) == "test")
+    first = msgspec.structs.replace(train, conversation="ticket-1")
+    tie = msgspec.structs.replace(
+        test, conversation="ticket-1", id="tie", messages=MANY[399].messages
+    )
+    rows = [row for row in MANY[:399] if row not in (train, test)]
+    found = dataset([first, test, *rows], [tie])
+    assert reasons(found)[LeftOutReason.STRADDLES] == [("part-1", tie.position)]
+
+
+def test_conversation_exported_twice_stays_in_its_split() -> None:
+    train = next(row for row in MANY if split_of(row.group) == "train")
+    stranger = next(f"g{i}" for i in range(99) if split_of(f"g{i}") == "test")
+    first = msgspec.structs.replace(train, conversation="ticket-1")
+    grown = msgspec.structs.replace(
+        example(399), id="grown", group=stranger, conversation="ticket-1"
+    )
+    found = dataset([first, *(row for row in MANY[:399] if row is not train)], [grown])
+    assert "grown" in ids(found, "train")
 
 
 def test_row_limit_cuts_training_alone_and_says_so() -> None:
-    whole, cut = build_dataset([MANY], None), build_dataset([MANY], 120)
-    assert len(cut.splits["train"]) == 120
-    assert cut.splits["test"] == whole.splits["test"]
-    assert cut.left_out == len(whole.splits["train"]) - 120
+    whole, cut = dataset(MANY), dataset(MANY, max_rows=120)
+    assert ids(cut, "train") == ids(whole, "train")[:120]
+    assert ids(cut, "test") == ids(whole, "test")
+    assert len(reasons(cut)[LeftOutReason.MAX_ROWS]) == whole.counts["train"] - 120
     assert any("120 of" in warning for warning in cut.warnings)
-    assert whole.warnings == ()
 
 
 def test_validation_is_capped() -> None:
-    dataset = build_dataset([[example(i) for i in range(1000)]], None)
-    assert len(dataset.splits["validation"]) == MAX_VALIDATION
+    found = dataset([example(i) for i in range(1000)])
+    assert found.counts["validation"] == MAX_VALIDATION
+    assert found.warnings == ()
+
+
+def test_conversation_longer_than_the_model_takes_is_left_out_and_told() -> None:
+    long = example(7, answer="word " * 200)
+    found = dataset([*MANY[:7], long, *MANY[8:]], max_length=128)
+    assert reasons(found)[LeftOutReason.TOO_LONG] == [("part-0", 8)]
+    assert any("longer than the 128 tokens" in warning for warning in found.warnings)
 
 
 def test_few_examples_carry_a_warning() -> None:
-    dataset = build_dataset([MANY[:90]], None)
-    assert any(f"under {FEW}" in warning for warning in dataset.warnings)
+    assert any(f"under {FEW}" in warning for warning in dataset(MANY).warnings)
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "said"),
     [
-        [],
-        MANY[:5],
-        [row for row in MANY if split_of(row.group) == "train"],
-        [row for row in MANY if split_of(row.group) != "train"],
+        ([], "0 usable"),
+        (MANY[: MIN_EXAMPLES - 1], "99 usable"),
+        ([example(i, group="the same") for i in range(200)], "too few customers"),
+        ([row for row in MANY if split_of(row.group) == "train"], "0 to test"),
+        ([example(i, answer="word " * 70_000) for i in range(120)], "longer than the model takes"),
     ],
 )
-def test_too_few_to_train_or_to_judge_on_stops(rows: list[ChatExample]) -> None:
-    with pytest.raises(TooFewExamplesError):
-        build_dataset([rows], None)
+def test_too_few_to_train_or_to_judge_on_stops(rows: list[ChatExample], said: str) -> None:
+    with pytest.raises(TooFewExamplesError, match=said):
+        dataset(rows)
+
+
+def test_lines_are_those_of_the_parts() -> None:
+    found = dataset(MANY[:200], MANY[200:])
+    lines = {line for split in SPLITS for line in found.lines(split)}
+    assert lines | {encode_lines([row]) for row in MANY if split_of(row.group) == "validation"} == {
+        encode_lines([row]) for row in MANY
+    }
+
+
+def test_tokens_count_the_chat_template_and_the_system_prompt() -> None:
+    found = dataset(MANY)
+    contents = sum(len(m.content.split()) for row in found.examples("train") for m in row.messages)
+    prompt = len(config().system_prompt.split())
+    assert found.tokens("train") == contents + found.counts["train"] * (prompt + 3 * 4 + 3)
 
 
 def test_dataset_hash_depends_on_all_that_decides_the_rows() -> None:
-    usual = dataset_hash(["a", "b"], "prompt", None)
-    assert usual == dataset_hash(["b", "a"], "prompt", None)
+    usual = dataset_hash(["a", "b"], config())
+    assert usual == dataset_hash(["a", "b"], config(epochs=9, seed=1))
     others = [
-        dataset_hash(["a"], "prompt", None),
-        dataset_hash(["a", "b"], "", None),
-        dataset_hash(["a", "b"], "prompt", 10),
+        dataset_hash(["a"], config()),
+        dataset_hash(["b", "a"], config()),
+        dataset_hash(["a", "b"], config(max_rows=10)),
+        dataset_hash(["a", "b"], config(max_length=100)),
+        dataset_hash(["a", "b"], config().model_copy(update={"system_prompt": ""})),
+        dataset_hash(["a", "b"], config().model_copy(update={"model": "llama-3-8b-instruct"})),
     ]
-    assert len({usual, *others}) == 4
-
-
-def test_tokens_are_counted_for_each_split() -> None:
-    dataset = build_dataset([MANY], None)
-    counts = token_counts(dataset, lambda texts: [1] * len(texts))
-    assert counts == {split: 2 * len(dataset.splits[split]) for split in SPLITS}
-
-
-def report(**changes: object) -> str:
-    manifest = DatasetManifest(
-        project="shop",
-        hash="d" * 64,
-        parts=("p",),
-        examples={"train": 80, "validation": 10, "test": 10},
-        tokens={"train": 8000, "validation": 1000, "test": 1000},
-        repeated_across_parts=0,
-        left_out=0,
-        warnings=("only <80> examples",),
-    )
-    source = Source("bucket", "exports/shop/<b>.csv", "v", "s", 10)
-    rejected = {"duplicate": 3, "broken row": 17}
-    cleaned = CleanManifest("shop", "p", source, "csv", 120, 100, rejected, {"EMAIL": 4}, {})
-    return data_report(msgspec.structs.replace(manifest, **changes), [cleaned], [10, 20, 995])
-
-
-def test_data_report_tells_what_was_kept_and_dropped() -> None:
-    page = report()
-    assert "100 of 120 rows kept; 80 to train on." in page
-    for word in ("duplicate", "broken row", "EMAIL", "8,000", "d" * 64):
-        assert word in page
-
-
-def test_data_report_escapes_names_and_warnings() -> None:
-    page = report()
-    assert "&lt;b&gt;.csv" in page
-    assert "only &lt;80&gt; examples" in page
-
-
-def test_data_report_counts_every_length_once() -> None:
-    page = report(warnings=())
-    histogram = page.split("Length of training conversations")[1]
-    assert histogram.count('class="bar"') == 10
-    assert ">2</text>" in histogram
-    assert ">1</text>" in histogram
+    assert len({usual, *others}) == 7

@@ -1,0 +1,63 @@
+"""What was measured, and the page it is written to, section by section."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/benchmarks.md"
+HEAD = """# Benchmarks
+
+Written by `make bench`; a section is replaced as a whole, by the run whose date and machine it names. CPU-seconds are user and system time of the
+process, on one thread; peers run in the same run, on the same input, in a virtual environment of their own (`requirements/peers.txt`).
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the page: what was asked for, and whether it was reached."""
+
+    name: str
+    measured: str
+    asked: str = "–"
+    reached: bool | None = None
+
+
+def write(section: str, figures: Iterable[Figure]) -> None:
+    """Replace a section of the page, or add it at its end."""
+    page = PAGE.read_text() if PAGE.exists() else ""
+    _, *parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    known = {part.partition("\n")[0].removeprefix("## "): part for part in parts}
+    known[section] = _section(section, figures)
+    PAGE.write_text(HEAD + "\n" + "\n".join(part.strip() + "\n" for part in known.values()))
+
+
+def _section(name: str, figures: Iterable[Figure]) -> str:
+    marks = {True: "yes", False: "**no**", None: ""}
+    rows = "\n".join(
+        f"| {f.name} | {f.measured} | {f.asked} | {marks[f.reached]} |" for f in figures
+    )
+    return (
+        f"## {name}\n\n{datetime.now(UTC):%Y-%m-%d}, {machine()}.\n\n"
+        f"| figure | measured | asked for | reached |\n|---|---|---|---|\n{rows}\n"
+    )
+
+
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    names = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}"
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
