@@ -94,8 +94,15 @@ check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint 
 format: setup  ## ruff's formatter and safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: setup  ## measure, and write docs/benchmarks.md
-	@$(BIN)/python -m tests.bench
+.venv-peers/.ready: $(BIN)/uv requirements/peers.txt
+	@echo "setup: .venv-peers, about 1 GB"
+	@$(UV) venv --clear --python $(BIN)/python .venv-peers
+	@$(UV) pip install --python .venv-peers/bin/python --compile-bytecode --require-hashes \
+		-r requirements/peers.txt
+	@touch $@
+
+bench: setup .venv-peers/.ready  ## measure, and write docs/benchmarks.md; ONLY="data demo test" for some
+	@$(BIN)/python -m tests.bench $(ONLY)
 
 build:
 	@mkdir -p build

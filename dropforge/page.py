@@ -118,14 +118,15 @@ def bars(counts: dict[str, int]) -> Markup:
     if not counts:
         return Markup("<p>none</p>")
     top = max(max(counts.values()), 1)
+    left = min(400, max(200, 7 * max(map(len, counts))))  # a label's width, at 12 px a letter
     rows = []
     for i, (name, count) in enumerate(counts.items()):
         y = i * 24
-        width = 420 * count / top
+        width = (620 - left) * count / top
         rows.append(
-            f'<text x="190" y="{y + 16}" text-anchor="end">{escape(name)}</text>'
-            f'<rect class="bar" x="200" y="{y + 4}" width="{width:.1f}" height="16" rx="2"/>'
-            f'<text class="soft" x="{206 + width:.1f}" y="{y + 16}">{count:,}</text>'
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{escape(name)}</text>'
+            f'<rect class="bar" x="{left}" y="{y + 4}" width="{width:.1f}" height="16" rx="2"/>'
+            f'<text class="soft" x="{left + 6 + width:.1f}" y="{y + 16}">{count:,}</text>'
         )
     return _svg(700, len(counts) * 24, "".join(rows), "bar chart")
 

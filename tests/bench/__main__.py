@@ -7,44 +7,37 @@ of its own with an empty state folder, after `make setup`.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from dropforge.artifacts import Verdict, evaluation_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
-from dropforge.clean import clean
-from dropforge.export import read
+from tests.bench.figures import PAGE, ROOT, Figure, write
 from tests.e2e.conftest import Instance, three_free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs/benchmarks.md"
 TICKETS = ROOT / "examples/tickets.csv"
-
-
-class Figure(NamedTuple):
-    """One measured line: what was asked for, and whether it was reached."""
-
-    name: str
-    measured: str
-    asked: str
-    reached: bool | None
 
 
 def main() -> int:
     """Measure, write, and tell; 0 also where a figure falls short, because the page says so."""
-    figures: list[Figure] = []
-    for measured in (demo_figures(), clean_figures(), test_figures()):
-        figures += measured
-        PAGE.write_text(render(figures))  # what follows takes minutes, and may fail
+    groups = {
+        "demo": ("The whole pipeline on this machine", demo_figures),
+        "data": ("Data: near-duplicates, redaction, validation, the clean stage", data_figures),
+        "test": ("The tests", test_figures),
+    }
+    chosen = sys.argv[1:] or list(groups)
+    if unknown := set(chosen) - set(groups):
+        raise SystemExit(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
+    for group in chosen:
+        section, measure = groups[group]
+        print(f"measuring: {section}", flush=True)
+        write(section, list(measure()))  # what follows takes minutes, and may fail
     print(PAGE.read_text())
     return 0
 
@@ -115,14 +108,11 @@ def _quality(instance: Instance) -> Iterator[Figure]:
     yield Figure("verdict", run["verdict"]["verdict"], "promote", run["promoted"])
 
 
-def clean_figures() -> Iterator[Figure]:
-    """Cleaning the example over and over, for two CPU-seconds: what later work starts from."""
-    data = TICKETS.read_bytes()
-    rows, began = 0, time.process_time()
-    while time.process_time() - began < 2:
-        rows += clean(read(data)).read
-    rate = rows / (time.process_time() - began)
-    yield Figure("read + clean + redact + deduplicate", f"{rate:,.0f} rows/CPU-s", "–", None)
+def data_figures() -> Iterator[Figure]:
+    """The data stages against their peers."""
+    from tests.bench.data import figures  # needs the peers' environment
+
+    return figures()
 
 
 def test_figures() -> Iterator[Figure]:
@@ -138,35 +128,6 @@ def test_figures() -> Iterator[Figure]:
         "under 600 s",
         seconds < 600,
     )
-
-
-def render(figures: list[Figure]) -> str:
-    """The page."""
-    marks = {True: "yes", False: "**no**", None: ""}
-    rows = "\n".join(
-        f"| {f.name} | {f.measured} | {f.asked} | {marks[f.reached]} |" for f in figures
-    )
-    return (
-        "# Benchmarks\n\n"
-        "Written by `make bench`; every figure was measured by the run that wrote this page.\n\n"
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}.\n\n"
-        "| figure | measured | asked for | reached |\n|---|---|---|---|\n"
-        f"{rows}\n"
-    )
-
-
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    names = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}"
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":
