@@ -16,6 +16,7 @@ EXPORTS, PROJECTS, CLEAN, REJECTED = "exports", "projects", "clean", "rejected"
 VALIDATE, TRAIN, JUDGE, MODELS, CODE = "validate", "train", "judge", "models", "code"
 ERROR_SUFFIX = ".error.txt"
 VERSION_LENGTH = 12
+MAX_KEY = 1024
 
 
 def digest(*parts: object) -> str:
@@ -70,8 +71,17 @@ def batch_name(index: int) -> str:
 
 
 def error_key(dropped_key: str) -> str:
-    """Where the message about a dropped file goes: beside it."""
-    return dropped_key + ERROR_SUFFIX
+    """Where the message about a dropped file goes: beside it.
+
+    Under a short name at the top of the project's exports where the file's own key leaves no room
+    for the suffix (S3 takes 1,024 bytes).
+    """
+    beside = dropped_key + ERROR_SUFFIX
+    place = split_key(dropped_key)
+    if len(beside.encode()) <= MAX_KEY or place is None:
+        return beside
+    area, project, _ = place
+    return f"{area}/{project}/{digest(dropped_key)[:16]}{ERROR_SUFFIX}"
 
 
 def split_key(key: str) -> tuple[str, str, str] | None:

@@ -19,6 +19,11 @@ MAX_EXTRACTED = 2 << 30
 """The largest export that is drawn from a database at once: it passes through a function's disk."""
 
 
+_SEQUENCER = 64
+"""S3's sequencers are compared as texts of one length, filled up on the right (user guide, "Event
+ordering and duplicate events"); they are hexadecimal, but no integers."""
+
+
 class Drop(msgspec.Struct, frozen=True):
     """A new version of an object under exports/ or projects/."""
 
@@ -27,6 +32,8 @@ class Drop(msgspec.Struct, frozen=True):
     version_id: str
     project: str
     is_project_file: bool
+    order: str = ""
+    """What two events of one key are compared by: the later one's is greater. "" where unknown."""
 
     @property
     def run_id(self) -> str:
@@ -46,12 +53,14 @@ def parse_event(event: dict[str, Any]) -> Drop | None:
     if known is None:
         return None
     key, area, project = known
+    sequencer = str(detail["object"].get("sequencer") or "")
     return Drop(
         bucket=str(detail["bucket"]["name"]),
         key=key,
         version_id=str(detail["object"].get("version-id") or ""),
         project=project,
         is_project_file=area == PROJECTS,
+        order=sequencer.upper().ljust(_SEQUENCER, "0") if sequencer else "",
     )
 
 

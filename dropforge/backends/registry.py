@@ -17,6 +17,7 @@ import boto3
 from boto3.dynamodb.conditions import Key
 from botocore.exceptions import ClientError
 
+from dropforge.artifacts import digest
 from dropforge.errors import PromotionError
 
 if TYPE_CHECKING:
@@ -98,6 +99,14 @@ class Registry:
         is granted again.
         """
         return self._claim(project, f"drop#{identity}", run_id)
+
+    def is_newest(self, project: str, key: str, order: str) -> bool:
+        """Whether no later event of the key was seen before; remembers this one if so."""
+        sk = f"key#{digest(key)[:32]}"
+        newer = "attribute_not_exists(sk) OR #order <= :order"
+        return self._put_if(
+            project, sk, {"order": order}, newer, {":order": order}, {"#order": "order"}
+        )
 
     def claim_job(self, project: str, spec_hash: str, attempt: int, run_id: str) -> bool:
         """Whether this run may start a training job; claimed as a drop is, see `claim_drop`."""
@@ -198,12 +207,18 @@ class Registry:
         item: Mapping[str, Any],
         condition: str,
         values: Mapping[str, Any] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> bool:
+        more: dict[str, Any] = {}
+        if values:
+            more["ExpressionAttributeValues"] = _stored(values)
+        if names:
+            more["ExpressionAttributeNames"] = dict(names)
         try:
             self._table.put_item(
                 Item=_stored({"pk": _pk(project), "sk": sk, **item}),
                 ConditionExpression=condition,
-                **({"ExpressionAttributeValues": _stored(values)} if values else {}),
+                **more,
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "ConditionalCheckFailedException":

@@ -113,6 +113,7 @@ def _watch(project: str, run_id: str) -> Item:
 
 def _end(run: Item, project: str) -> None:
     if run["status"] == FAILED:
+        console.print(str(run.get("error", "")), style="red", highlight=False, soft_wrap=True)
         console.print(f"message beside the file: {error_key(run['key'])}", highlight=False)
         raise typer.Exit(1)
     if run["status"] == "repeated":

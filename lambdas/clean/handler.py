@@ -43,11 +43,13 @@ def handler(edge: Edge, event: Event) -> Result:
 
 
 def _note(edge: Edge, manifest: CleanManifest) -> None:
-    """Which file the part is of, and when it was first seen: the order that datasets are made in."""
-    project, place, now = edge.run.project, f"clean#{manifest.hash}", time.time()
+    """Which file the part is of, when it was dropped, and when first: the order datasets are in."""
+    project, place = edge.run.project, f"clean#{manifest.hash}"
+    dropped = (edge.registry.get(project, f"run#{edge.run.run_id}") or {}).get("started_at")
+    at = dropped or time.time()
     known = edge.registry.get(project, place) or {}
     source = {"key": edge.run.key, "sha256": manifest.source.sha256}
-    times = {"at": now, "first_at": known.get("first_at", now)}
+    times = {"at": at, "first_at": known.get("first_at", at)}
     edge.registry.put(project, place, {"hash": manifest.hash, **source, **times})
 
 

@@ -118,6 +118,9 @@ class Intake:
         return str(known["hash"])
 
     def _start(self, drop: Drop) -> None:
+        if drop.order and not self._registry.is_newest(drop.project, drop.key, drop.order):
+            edge.count_metrics(drop.project, {"DropsStale": 1})
+            return
         config_hash = self._config_hash(drop.project)
         checksum, size = self._store.identity(drop.key, drop.version_id)
         if size > MAX_BYTES:

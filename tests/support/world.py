@@ -114,11 +114,15 @@ class World:
         return [entry["Key"] for entry in listed.get("Contents", [])]
 
 
+_sequence = itertools.count(0x61D0F0)
+
+
 def object_created(bucket: str, key: str, version_id: str) -> dict[str, Any]:
+    told = {"key": key, "version-id": version_id, "sequencer": f"00{next(_sequence):X}"}
     return {
         "source": "aws.s3",
         "detail-type": "Object Created",
-        "detail": {"bucket": {"name": bucket}, "object": {"key": key, "version-id": version_id}},
+        "detail": {"bucket": {"name": bucket}, "object": told},
     }
 
 

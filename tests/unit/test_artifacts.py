@@ -56,6 +56,10 @@ def test_keys_are_spelled_as_the_contract_says() -> None:
     assert train_key("shop", "h", "") == "train/shop/h/"
     assert evaluation_key("shop", "h", batch_name(7)) == "judge/shop/h/batch-007.jsonl"
     assert error_key("exports/shop/a.csv") == "exports/shop/a.csv.error.txt"
+    long = "exports/shop/" + "é" * 505
+    assert len(error_key(long).encode()) < 1024
+    assert error_key(long).startswith("exports/shop/")
+    assert error_key(long) != error_key(long[:-1] + "e")
 
 
 @pytest.mark.parametrize(
