@@ -75,7 +75,7 @@ status:  ## what runs
 	@$(BIN)/python -m local status
 
 # The tests of Spark are skipped, and say so, where there is no Java.
-test: setup $(if $(shell command -v java),.venv-spark/.ready)  ## all tests, the end-to-end ones included
+test: setup $(if $(shell command -v java 2>/dev/null),.venv-spark/.ready)  ## all tests, the end-to-end ones included
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template

@@ -128,10 +128,10 @@ def _stage(settings: Settings, function: str, result: str, *, then: str) -> Stat
 
 
 def _or_on_spark(settings: Settings, function: str, result: str, *, then: str) -> dict[str, State]:
-    """A stage; what is too large for its function is done by a Spark job, which is waited for.
+    """A stage; what is too large for its function is done by a Spark job, and waited for.
 
-    The function is called again after the job, and finds its name in `$.spark.stage`. Where there is
-    no Spark, TooLargeError fails the run as any other error does.
+    The function is called again after the job, and finds its name in `$.spark.stage`. Without
+    Spark, TooLargeError fails the run as any other error does.
     """
     name = function.capitalize()
     stage = _stage(settings, function, result, then=then)

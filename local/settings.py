@@ -96,7 +96,7 @@ class Settings:
 
     @property
     def context(self) -> dict[str, Any]:
-        """The CDK context values that differ from AWS: interpreter, URLs, base model, pace, Spark."""
+        """The CDK context values that differ from AWS: interpreter, URLs, model, pace, Spark."""
         machine = platform.machine().lower()
         arm = machine in ("arm64", "aarch64")
         over: dict[str, Any] = {
@@ -110,7 +110,7 @@ class Settings:
         }
         if self.spark_python.exists():
             over["max_bytes"] = SPARK_FROM_BYTES
-        # Wheels for this machine: AWS's glibc of the emulator's Python version is older than numpy's.
+        # Wheels for this machine: AWS's glibc for the emulator's Python is older than numpy's.
         system = "apple-darwin" if sys.platform == "darwin" else "manylinux_2_28"
         return {**over, "platform": f"{'aarch64' if arm else 'x86_64'}-{system}"}
 

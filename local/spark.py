@@ -34,7 +34,8 @@ def job_task(
     States.TaskFailed, and the cause is GetJobRun's answer in JSON, which holds StateDetails.
 
     Args:
-        failure: makes the emulator's own execution error of (error, cause).
+        failure: makes the emulator's own execution error of (error, cause). What this machine
+            lacks is told as a function would tell it, for the message beside the dropped file.
         folder: where logs go.
         python: the interpreter with PySpark.
     """
@@ -44,9 +45,8 @@ def job_task(
         if missing or not resource.endswith(".sync"):
             raise failure("States.Runtime", f"startJobRun.sync needs {', '.join(missing)}")
         if not python.exists():
-            raise failure(
-                "States.TaskFailed", f"{python} is missing: run `make .venv-spark/.ready`."
-            )
+            said = f"BACKEND: {python} is missing: run `make .venv-spark/.ready`, then drop again."
+            raise failure("BackendError", json.dumps({"errorMessage": said}))
         submit = parameters["JobDriver"]["SparkSubmit"]
         arguments = submit.get("EntryPointArguments", [])
         if not all(isinstance(argument, str) and argument for argument in arguments):

@@ -46,7 +46,7 @@ from dropforge.clean import (
 )
 from dropforge.clean.prepare import Candidate, Dropped, Preparer, Rules, exact_key
 from dropforge.export.rows import Rejected
-from spark.job import PARTITIONS, Job, run, told
+from spark.job import Job, run, told
 from spark.repeats import clusters, near, sets
 from spark.source import RANGE, Source, client, rows, unpacked
 from spark.table import PREPARED, batch, records, stable_hash
@@ -64,7 +64,6 @@ _dropped = msgspec.msgpack.Decoder(Dropped).decode
 class Sizes:
     """How the work is cut; nothing of the result depends on it but the number of parts."""
 
-    tasks: int = PARTITIONS
     range: int = RANGE
     rows_a_part: int = ROWS_A_PART
 
@@ -82,11 +81,10 @@ def clean(spark: SparkSession, job: Job, sizes: Sizes = Sizes()) -> None:
     file = (dropped.bucket, dropped.key, dropped.version_id)
     with told(store, manifest_key):
         source = Source(*file, size, config.columns, config.roles)
-        cut = sizes.tasks, sizes.range
-        known, prepared = rows(spark, source, _Prepare(rules), PREPARED, *cut)
+        known, prepared = rows(spark, source, _Prepare(rules), PREPARED, sizes.range)
         prepared = prepared.persist(StorageLevel.DISK_ONLY)
         place = _Place(dropped.bucket, dropped.project, address, sizes.rows_a_part)
-        summary, parts = cleaned(prepared, place, sizes.tasks)
+        summary, parts = cleaned(prepared, place)
         manifest = CleanManifest(
             project=dropped.project,
             hash=address,
@@ -98,7 +96,7 @@ def clean(spark: SparkSession, job: Job, sizes: Sizes = Sizes()) -> None:
         store.save(manifest_key, manifest)
 
 
-def cleaned(prepared: DataFrame, place: _Place, tasks: int) -> tuple[Summary, list[int]]:
+def cleaned(prepared: DataFrame, place: _Place) -> tuple[Summary, list[int]]:
     """Write the parts; what became of all rows, and which parts there are.
 
     Raises:
@@ -110,16 +108,14 @@ def cleaned(prepared: DataFrame, place: _Place, tasks: int) -> tuple[Summary, li
     first = F.first("position").over(same.rowsBetween(Window.unboundedPreceding, 0))
     firsts = candidates.select("order", first.alias("first"))
     repeats = found.join(firsts, "order").persist()
-    tally, parts = _written(prepared, repeats, place, tasks)
+    tally, parts = _written(prepared, repeats, place)
     sizes, top = clusters(repeats, CLUSTERS)
     summary = tally.summary(tuple(_described(candidates, top)), sizes)
     check(summary, tally.first_unreadable)
     return summary, parts
 
 
-def _written(
-    prepared: DataFrame, repeats: DataFrame, place: _Place, tasks: int
-) -> tuple[Tally, list[int]]:
+def _written(prepared: DataFrame, repeats: DataFrame, place: _Place) -> tuple[Tally, list[int]]:
     """Write every row's line to its part. Of a row, who it repeats comes before the row itself."""
     lines = prepared.select(
         "order",
@@ -139,7 +135,7 @@ def _written(
     written = (
         lines.unionByName(marks)
         .select(part, "*")
-        .repartition(tasks, "part")
+        .repartition("part")
         .sortWithinPartitions("part", "order", F.col("row").isNotNull())
         .mapInArrow(_Write(place), _WRITTEN)
     )

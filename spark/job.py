@@ -25,14 +25,20 @@ PARTITIONS = 200
 """Tasks of a shuffle; adaptive execution puts small ones together."""
 ARROW_ROWS = 2_000
 """Rows handed over to Python at once: conversations may have 64,000 characters each."""
+CACHED_ROWS = 1_000
 
 _IN_TASK = re.compile(r"dropforge\.errors\.(\w+): [A-Z_]+: (.*)")
 _LOCAL = {
+    "spark.ui.enabled": "false",
     "spark.master": "local[2]",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.memory": "2g",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.shuffle.partitions": "4",
+    # On little data, compiling takes longer than what is compiled.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.log.level": "ERROR",
 }
 
@@ -46,9 +52,9 @@ def session(name: str, **settings: str) -> Iterator[SparkSession]:
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit hands the gateway on
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     values = {
-        "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": str(PARTITIONS),
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
+        "spark.sql.inMemoryColumnarStorage.batchSize": str(CACHED_ROWS),
         "spark.driver.maxResultSize": "0",
         **({} if submitted else _LOCAL),
         **{key.replace("_", "."): value for key, value in settings.items()},

@@ -123,7 +123,7 @@ def allow_large_files() -> None:
 
 
 def rows(
-    spark: SparkSession, source: Source, then: Task, schema: str, tasks: int, step: int = RANGE
+    spark: SparkSession, source: Source, then: Task, schema: str, step: int = RANGE
 ) -> tuple[str, DataFrame]:
     """The file's format, and what `then` makes of its rows (`ROWS`): a table of that schema.
 
@@ -138,7 +138,7 @@ def rows(
         return known, _ranges(spark, source, step).mapInArrow(lambda b: then(read_(b)), schema)
     # One task reads; the others take from what it gives.
     whole = spark.range(0, 1, 1, 1).mapInArrow(_Whole(source), ROWS)
-    return known, whole.repartition(tasks).mapInArrow(then, schema)
+    return known, whole.repartition("order").mapInArrow(then, schema)
 
 
 def _is_transcript(source: Source) -> bool:
@@ -150,10 +150,11 @@ def _is_transcript(source: Source) -> bool:
 
 
 def _ranges(spark: SparkSession, source: Source, step: int) -> DataFrame:
-    """(start, end, number of the first line) of each range."""
+    """(start, end, number of the first line) of each range, of `step` bytes or less."""
+    context = spark.sparkContext
+    step = min(step, max(HEAD, -(-source.size // context.defaultParallelism)))
     starts = range(0, source.size, step)
     ranges = [(start, min(start + step, source.size)) for start in starts]
-    context = spark.sparkContext
     counts = context.parallelize(ranges, len(ranges)).map(_Lines(source)).collect()
     first, work = 1, []
     for (start, end), count in zip(ranges, counts, strict=True):

@@ -142,11 +142,11 @@ def transcript(seed: int) -> bytes:
     return _lines(made)
 
 
-def csv(seed: int) -> bytes:
+def csv(seed: int, rows: int = 120) -> bytes:
     """A table: not read in ranges."""
-    rows = [json.loads(line) for line in mixed(seed, 120).splitlines()]
+    made = [json.loads(line) for line in mixed(seed, rows).splitlines()]
     table = ["question,answer,customer_email,ticket_id"]
-    for row in rows:
+    for row in made:
         cells = (row[name] for name in ("question", "answer", "customer_email", "ticket_id"))
         table.append(",".join(f'"{cell}"' for cell in cells))
     return "\n".join(table).encode()
@@ -159,6 +159,7 @@ def corpora() -> dict[str, tuple[bytes, tuple[int, ...]]]:
         "seeds": (mixed(11) + templates(12, 150) + mixed(13, 150), (2,)),
         "transcript": (transcript(5), (2,)),
         "table": (gzip.compress(csv(6)), (7,)),
+        "cut": (gzip.compress(csv(8, 600))[:-2_000], (2,)),
         "broken": (b"{}\n" * 30 + mixed(7, 40), (2,)),
     }
 
