@@ -18,8 +18,6 @@ ACCOUNT: Final = "000000000000"
 BASE_MODEL: Final = "smollm2-135m-instruct"
 DEFAULT_PORT: Final = 4566
 POLL_SECONDS: Final = 2
-SPARK_FROM_BYTES: Final = 4 << 20
-"""Exports from here on go to Spark, where it is installed: small, so that it can be tried."""
 
 
 class SetupError(RuntimeError):
@@ -32,22 +30,32 @@ class Settings:
 
     `port` is the first of three consecutive ones on 127.0.0.1: emulator, model server, SageMaker
     stand-in. `state` is an absolute folder that holds everything written; wiping it starts anew.
+    `spark_from` are the bytes from which on an export goes to Spark; None: as many as on AWS.
     """
 
     port: int
     state: Path
     root: Path = ROOT
+    spark_from: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Reads DROPFORGE_PORT and DROPFORGE_STATE. Raises SetupError for a port out of range."""
+        """Reads DROPFORGE_PORT, DROPFORGE_STATE and DROPFORGE_SPARK_FROM.
+
+        Raises:
+            SetupError: the port is out of range, or the bytes are no number.
+        """
         given = environment.get("DROPFORGE_PORT") or str(DEFAULT_PORT)
         if not given.isdecimal() or not 1024 <= int(given) <= 65533:
             raise SetupError(
                 f"DROPFORGE_PORT={given!r}: give the first of three free ports, 1024 to 65533."
             )
         state = Path(environment.get("DROPFORGE_STATE") or ".local")
-        return cls(int(given), (ROOT / state).resolve())
+        spark_from = environment.get("DROPFORGE_SPARK_FROM") or None
+        if spark_from is not None and not spark_from.isdecimal():
+            raise SetupError(f"DROPFORGE_SPARK_FROM={spark_from!r}: give a number of bytes.")
+        bytes_ = int(spark_from) if spark_from else None
+        return cls(int(given), (ROOT / state).resolve(), spark_from=bytes_)
 
     @property
     def emulator_url(self) -> str:
@@ -108,8 +116,8 @@ class Settings:
             "sagemaker.base_model": BASE_MODEL,
             "spark.image": "local",
         }
-        if self.spark_python.exists():
-            over["max_bytes"] = SPARK_FROM_BYTES
+        if self.spark_from is not None:
+            over["max_bytes"] = self.spark_from
         # Wheels for this machine: AWS's glibc for the emulator's Python is older than numpy's.
         system = "apple-darwin" if sys.platform == "darwin" else "manylinux_2_28"
         return {**over, "platform": f"{'aarch64' if arm else 'x86_64'}-{system}"}

@@ -15,8 +15,8 @@ PAGE = ROOT / "docs/benchmarks.md"
 HEAD = """# Benchmarks
 
 Written by `make bench`; a section is replaced as a whole, by the run whose date and machine it
-names. CPU-seconds are user and system time on one thread; peers run in the same run, on the same input, in
-a virtual environment of their own (`requirements/peers.txt`).
+names. CPU-seconds are user and system time on one thread; peers run in the same run, on the same
+input, in a virtual environment of their own (`requirements/peers.txt`).
 """
 
 

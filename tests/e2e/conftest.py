@@ -18,6 +18,8 @@ from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
+SPARK_FROM = 1 << 20
+"""Bytes from which on these tests' exports are Spark's."""
 
 
 class Instance:
@@ -30,6 +32,7 @@ class Instance:
             "DROPFORGE_STATE": str(state),
             "DROPFORGE_PORT": str(port),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DROPFORGE_SPARK_FROM": str(SPARK_FROM),
             "COLUMNS": "200",
         }
 

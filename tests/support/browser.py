@@ -134,7 +134,7 @@ def running(path: str, profile: Path) -> Iterator[Browser]:
     process = subprocess.Popen(
         [path, *FLAGS, f"--user-data-dir={profile}"],
         close_fds=False,
-        preexec_fn=wire,  # noqa: PLW1509
+        preexec_fn=wire,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -91,7 +91,7 @@ def test_histogram_counts_every_value_once(values: list[int]) -> None:
 
 
 def test_topics_are_guessed_from_the_customers_words() -> None:
-    things = {word: n for word, n in topics_of([example(i) for i in range(200)]).items()}
+    things = topics_of([example(i) for i in range(200)])
     assert {"lamp", "pump", "shelf"} & set(things) or {"kitchen", "garage"} & set(things)
     assert sum(things.values()) == 200
 
