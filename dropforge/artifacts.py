@@ -173,8 +173,8 @@ class DatasetManifest(msgspec.Struct, frozen=True):
 
     `read == sum(examples.values()) + sum(left_out.values())`, always: every row of the parts is in
     a split, or left out for a reason (its place and reason stand in `left-out.jsonl`). `tokens` are
-    o200k tokens of each split, `train_tokens` those of the training split by encoding; chat template
-    and system prompt are counted in.
+    o200k tokens of each split, `train_tokens` those of the training split by encoding; chat
+    template and system prompt are counted in.
     """
 
     project: str

@@ -122,11 +122,13 @@ class Training(_Section):
     max_length: Annotated[int, Field(ge=64, le=131072)] | None = None
     seed: int = 7
     max_rows: Annotated[int, Field(ge=10)] | None = None
+    validation_rows: Annotated[int, Field(ge=1)] = 200
     timeout_hours: Annotated[float, Field(gt=0, le=120)] = 24
 
     def hyperparameters(self) -> dict[str, float | int]:
         """The chosen hyperparameters, without those left to the recipe."""
-        return self.model_dump(exclude_none=True, exclude={"max_rows", "timeout_hours"})
+        ours = {"max_rows", "validation_rows", "timeout_hours"}
+        return self.model_dump(exclude_none=True, exclude=ours)
 
 
 class Judging(_Section):

@@ -36,9 +36,6 @@ MIN_TRAIN = 10
 FEW = 500
 """Examples in all below which a run carries a warning."""
 
-MAX_VALIDATION = 24
-"""Validation examples used for the loss curve: more of them cost time, not insight."""
-
 BATCH = 2_000
 ENCODINGS: tuple[Encoding, Encoding] = ("o200k_base", "cl100k_base")
 
@@ -54,7 +51,7 @@ class LeftOutReason(StrEnum):
     TOO_LONG = "longer than the model takes"
     STRADDLES = "would stand in two splits"
     MAX_ROWS = "over training.max_rows"
-    MAX_VALIDATION = "over the rows that validation needs"
+    VALIDATION_ROWS = "over training.validation_rows"
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -74,7 +71,10 @@ class Part(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A row of the dataset: where its line stands, and what is told of it (tokens: by ENCODINGS)."""
+    """A row of the dataset: where its line stands, and what is told of it.
+
+    `tokens` are by `ENCODINGS`.
+    """
 
     id: str
     part: int
@@ -137,11 +137,11 @@ class Dataset:
 
 
 def dataset_hash(parts: Sequence[str], config: ProjectConfig) -> str:
-    """The address of a dataset: its parts in order, and the options that decide which rows are used."""
+    """The address of a dataset: its parts in order, and the options that decide on its rows."""
     model = known_model(config.model)
     counted = (model.encoding, model.factor) if model else None
-    used = (config.system_prompt, config.training.max_rows, _context(config), counted)
-    return digest(KERNEL, list(parts), *used)
+    rows = (config.training.max_rows, config.training.validation_rows)
+    return digest(KERNEL, list(parts), config.system_prompt, *rows, _context(config), counted)
 
 
 def _context(config: ProjectConfig) -> int | None:
@@ -217,7 +217,10 @@ class Selection:
         self._context = _context(config)
 
     def take(self, part: str, example: ChatExample, entry: Entry, *, repeats: bool) -> None:
-        """A row of a part; `repeats` if it is near an earlier one. Its messages are not looked at."""
+        """A row of a part; `repeats` if it is near an earlier one.
+
+        Its messages are not looked at.
+        """
 
         def leave(reason: LeftOutReason, detail: str = "") -> None:
             self._left_out.append(LeftOut(part, entry.position, reason, detail))
@@ -244,7 +247,7 @@ class Selection:
     def dataset(self, parts: Sequence[Part]) -> Dataset:
         limits: dict[Split, tuple[int | None, LeftOutReason]] = {
             "train": (self._config.training.max_rows, LeftOutReason.MAX_ROWS),
-            "validation": (MAX_VALIDATION, LeftOutReason.MAX_VALIDATION),
+            "validation": (self._config.training.validation_rows, LeftOutReason.VALIDATION_ROWS),
         }
         usable = sum(map(len, self._splits.values()))
         available = len(self._splits["train"])
@@ -283,7 +286,7 @@ class Selection:
             yield f"trained on {used} of {available} training examples (training.max_rows)"
         long = sum(row.reason == LeftOutReason.TOO_LONG for row in self._left_out)
         if long:
-            yield f"{long} conversations are longer than the {self._context} tokens that are trained"
+            yield f"{long} conversations are longer than the {self._context} tokens trained on"
 
 
 def left_out_lines(rows: Iterable[LeftOut]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What training would cost with each kind of provider, and the budget that stops a run before it."""
+"""What training would cost with each kind of provider, and the budget that stops it in time."""
 
 from __future__ import annotations
 

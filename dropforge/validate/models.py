@@ -66,7 +66,7 @@ def known_model(name: str) -> Model | None:
 
 
 class Instance(NamedTuple):
-    """A SageMaker training instance: on-demand price of an hour, and bf16 peak (dense) in FLOP/s."""
+    """A SageMaker training instance: on-demand price of an hour, bf16 peak (dense) in FLOP/s."""
 
     usd_per_hour: float
     peak: float

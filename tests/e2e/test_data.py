@@ -112,9 +112,7 @@ def test_new_rows_of_a_database_are_extracted_once(instance: Instance, tmp_path:
         assert "FunctionError" not in invoked, invoked["Payload"].read()
         run = last_run(instance, "base", ended=2)
         assert run["clean"]["kept"] == 40
-        dataset = instance.store.load(
-            dataset_key("base", run["validate"]["hash"]), DatasetManifest
-        )
+        dataset = instance.store.load(dataset_key("base", run["validate"]["hash"]), DatasetManifest)
         assert dataset.read == 190
 
 

@@ -14,7 +14,6 @@ from dropforge.errors import TooFewExamplesError
 from dropforge.project import ProjectConfig
 from dropforge.validate import (
     FEW,
-    MAX_VALIDATION,
     MIN_EXAMPLES,
     Dataset,
     LeftOutReason,
@@ -136,8 +135,9 @@ def test_row_limit_cuts_training_alone_and_says_so() -> None:
 
 
 def test_validation_is_capped() -> None:
-    found = dataset([example(i) for i in range(1000)])
-    assert found.counts["validation"] == MAX_VALIDATION
+    found = dataset([example(i) for i in range(1000)], validation_rows=24)
+    assert found.counts["validation"] == 24
+    assert LeftOutReason.VALIDATION_ROWS in reasons(found)
     assert found.warnings == ()
 
 
