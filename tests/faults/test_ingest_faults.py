@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,11 @@ from botocore.httpchecksum import Crc32Checksum, StreamingChecksumBody
 from botocore.response import StreamingBody
 from urllib3.exceptions import ProtocolError
 
-from dropforge.artifacts import error_key
+from dropforge.artifacts import Run, error_key
 from dropforge.backends.registry import FAILED
 from dropforge.errors import NoDataError, RetryableError, SchemaError, TooManyRejectedError
 from lambdas import edge
+from lambdas.drop import handler as drop_handler
 from tests.support.provider import Provider
 from tests.support.tickets import table, ticket, tickets_csv
 from tests.support.world import World, object_created
@@ -277,3 +279,33 @@ def test_fault_26_damaged_body_is_tried_again_and_publishes_nothing(
     assert not world.listed("clean/")
     assert not world.listed("rejected/")
     assert world.run(state, until="clean")["clean"]["kept"] == 200
+
+
+def test_shuffled_repeated_and_killed_deliveries_lose_nothing_and_double_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SQS does it: at least once, in any order, again after a crash; never for ever."""
+    chance = random.Random(5)
+    events = [world.put(f"exports/shop/{i}.csv", tickets_csv(i + 1)) for i in range(40)]
+    waiting = [event for event in events for _ in range(chance.randint(1, 20))]
+    chance.shuffle(waiting)
+    start = drop_handler.Intake._execute
+
+    def dies(intake: drop_handler.Intake, run: Run) -> None:
+        fate = chance.random()
+        if fate < 0.1:
+            raise KeyboardInterrupt
+        start(intake, run)
+        if fate > 0.9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(drop_handler.Intake, "_execute", dies)
+    while waiting:
+        batch, waiting = waiting[:10], waiting[10:]
+        try:
+            assert world.take(*batch) == {"batchItemFailures": []}
+        except KeyboardInterrupt:  # the whole batch becomes visible again
+            waiting += batch
+            chance.shuffle(waiting)
+    keys = sorted(state["run"]["key"] for state in world.executions())
+    assert keys == sorted(event["detail"]["object"]["key"] for event in events)
