@@ -94,7 +94,7 @@ class Extract(_Section):
     """
 
     query: Annotated[str, Field(min_length=1, max_length=100_000)]
-    url_secret: Annotated[str, Field(pattern=r"^dropforge/[A-Za-z0-9/_+=.@-]{1,400}$")]
+    url_secret: Annotated[str, Field(pattern=r"^dropforge/database/[A-Za-z0-9/_+=.@-]{1,400}$")]
     cursor: Annotated[Text, Field(min_length=1)] | None = None
     start: Start | None = None
     min_rows: Annotated[int, Field(ge=1)] = 1

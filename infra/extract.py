@@ -13,7 +13,7 @@ DATABASE_SECRETS = Grant(
     ("secretsmanager:GetSecretValue",),
     (
         f"arn:{cdk.Aws.PARTITION}:secretsmanager:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
-        ":secret:dropforge/*",
+        ":secret:dropforge/database/*",
     ),
     "A project names the secret of its database, unknown at deployment; the prefix is Dropforge's.",
 )

@@ -59,7 +59,7 @@ class Deployment:
         self.registry = Registry(self.name, resource("dynamodb"))
 
     def configure(self, extract: dict[str, Any], **more: Any) -> None:
-        section = {"url_secret": "dropforge/shop-db", **extract}
+        section = {"url_secret": "dropforge/database/shop", **extract}
         config = ProjectConfig.model_validate(
             {"backend": "openai", "model": "small", "extract": section, **more}
         )

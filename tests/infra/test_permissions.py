@@ -106,7 +106,7 @@ def test_secrets_are_read_by_those_who_talk_to_a_provider_or_a_database(assembly
 
     assert readers == {"Launch", "Poll", "Judge", "Chat", "Extract"}
     (secrets,) = allowed(assembly, "Extract", "secretsmanager:GetSecretValue")
-    assert secrets.endswith(":secret:dropforge/*")
+    assert secrets.endswith(":secret:dropforge/database/*")
 
 
 def test_chat_path_cannot_change_the_registry_beyond_new_items(assembly: Assembly) -> None:

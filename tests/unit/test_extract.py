@@ -23,7 +23,7 @@ NEPAL = timezone(timedelta(hours=5, minutes=45))
 
 
 def config(columns: dict[str, str] | None = None, **extract: Any) -> ProjectConfig:
-    section = {"query": "SELECT 1", "url_secret": "dropforge/db", **extract}
+    section = {"query": "SELECT 1", "url_secret": "dropforge/database/shop", **extract}
     return ProjectConfig.model_validate(
         {"backend": "openai", "model": "m", "extract": section, "columns": columns or {}}
     )
@@ -250,7 +250,7 @@ def test_key_tells_nothing_of_a_text() -> None:
 )
 def test_start_is_taken_as_it_is_written(start: str, text: str) -> None:
     yaml = (
-        "backend: openai\nmodel: m\nextract:\n  query: SELECT 1\n  url_secret: dropforge/db\n"
+        "backend: openai\nmodel: m\nextract:\n  query: SELECT 1\n  url_secret: dropforge/database/shop\n"
         f"  cursor: id\n  start: {start}\n"
     )
     assert section(parse_project("shop", yaml)).start == text

@@ -24,7 +24,7 @@ QUERY = "SELECT id, question, answer FROM tickets WHERE id > :cursor ORDER BY id
 PROJECT = f"""
 backend: openai
 model: small
-extract: {{query: "{QUERY}", url_secret: dropforge/NAME, cursor: id, start: 0}}
+extract: {{query: "{QUERY}", url_secret: dropforge/database/NAME, cursor: id, start: 0}}
 """
 
 
@@ -53,7 +53,7 @@ def put_secret(name: str, text: str) -> None:
 def shop(world: World, database: sqlite3.Connection, tmp_path: Path) -> World:
     """The project `shop` extracts from the database, in which there are ten tickets."""
     add(database, *range(1, 11))
-    put_secret("dropforge/shop", f"sqlite:///{tmp_path / 'tickets.sqlite'}")
+    put_secret("dropforge/database/shop", f"sqlite:///{tmp_path / 'tickets.sqlite'}")
     world.put_project(PROJECT.replace("NAME", "shop"))
     return world
 
@@ -104,7 +104,7 @@ def test_project_begun_last_has_its_turn_last(shop: World) -> None:
 def test_one_projects_failure_is_told_and_keeps_none_of_the_others(
     shop: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put_secret("dropforge/bank", "postgresql://bank:hunter2@127.0.0.1:1/bank")
+    put_secret("dropforge/database/bank", "postgresql://bank:hunter2@127.0.0.1:1/bank")
     shop.put_project(PROJECT.replace("NAME", "bank"), "bank")
     shop.put_project(PROJECT.replace("NAME", "atlas"), "atlas")
 
@@ -113,7 +113,7 @@ def test_one_projects_failure_is_told_and_keeps_none_of_the_others(
 
     assert shop.registry.extraction("shop")["status"] == "succeeded"
     assert "RETRYABLE" in shop.registry.extraction("bank")["error"]
-    assert "dropforge/atlas cannot be read" in shop.registry.extraction("atlas")["error"]
+    assert "dropforge/database/atlas cannot be read" in shop.registry.extraction("atlas")["error"]
     printed = capsys.readouterr().out
     assert '"ExtractFailed":[1.0]' in printed.replace(" ", "")
     everything = printed + str(error.value) + str(shop.registry.extraction("bank"))
@@ -213,7 +213,7 @@ def test_rows_are_taken_again_since_a_value(dropforge: Dropforge, shop: World) -
 def test_address_is_taken_from_the_environment(
     dropforge: Dropforge, shop: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_secret("dropforge/shop", "postgresql://nobody@127.0.0.1:1/x")
+    put_secret("dropforge/database/shop", "postgresql://nobody@127.0.0.1:1/x")
     assert dropforge("extract", "--dry-run").exception is not None
     monkeypatch.setenv("DROPFORGE_DATABASE_URL", f"sqlite:///{tmp_path / 'tickets.sqlite'}")
     assert dropforge("extract", "--dry-run").exit_code == 0
