@@ -10,14 +10,14 @@ import msgspec
 Role = Literal["system", "user", "assistant"]
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a chat."""
 
     role: Role
     content: str
 
 
-class ChatExample(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChatExample(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A resolved conversation, ready to train or judge on; its last message is the agent's.
 
     `id` is the hash of the messages; `group` stands for the customer and `conversation` for the
@@ -56,7 +56,7 @@ _decoder = msgspec.json.Decoder(ChatExample)
 
 def encode_lines(rows: Iterable[object]) -> bytes:
     """JSONL of any msgspec-encodable rows, ending in a newline; b"" for no rows."""
-    return b"".join(_encoder.encode(row) + b"\n" for row in rows)
+    return _encoder.encode_lines(rows)
 
 
 def decode_example(line: bytes) -> ChatExample:

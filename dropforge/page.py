@@ -33,13 +33,15 @@ font-size:.95rem;margin:1.2rem 0 0;border-top:1px solid var(--line);padding-top:
 .tiles{display:flex;flex-wrap:wrap;gap:1rem}.tiles div{border:1px solid var(--line);
 border-radius:.5rem;padding:.6rem 1rem;min-width:8rem;flex:1}.tiles b{font-size:1.5rem;
 display:block;font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:.85rem}
-.checks{list-style:none;padding:0;margin:0}.checks li{padding:.3rem 0 .3rem 1.8rem;position:relative}
+.checks{list-style:none;padding:0;margin:0}
+.checks li{padding:.3rem 0 .3rem 1.8rem;position:relative}
 .checks li::before{position:absolute;left:.2rem;font-weight:700}
 .checks .good::before{content:"✓";color:var(--good)}
 .checks .look::before{content:"!";color:var(--unsure)}
 .checks .bad::before{content:"✗";color:var(--bad)}
 .quotes{margin:0;padding:0;list-style:none}.quotes li{border-left:3px solid var(--line);
-padding:.1rem .8rem;margin:.4rem 0;overflow-wrap:anywhere}.quotes b{color:var(--soft);font-size:.8rem}
+padding:.1rem .8rem;margin:.4rem 0;overflow-wrap:anywhere}
+.quotes b{color:var(--soft);font-size:.8rem}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.85rem;margin:.4rem 0}
 .legend i{display:inline-block;width:.8rem;height:.8rem;border-radius:2px;margin-right:.4rem}
 """

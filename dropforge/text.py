@@ -45,7 +45,7 @@ _INVISIBLE = re.compile(
     "\U000e0000-\U000e007f\ud800-\udfff])"
 )
 _LINE_END = re.compile("\r\n?|[\x85\u2028\u2029]")
-_SPACES = re.compile(r"[^\S\n]+")
+_SPACES = re.compile(r"(?: [^\S\n]|[^\S\n ])[^\S\n]*+")  # all but a single space
 _BLANK_LINES = re.compile(r" *\n(?:[ \n]*\n)? *")
 
 # UTF-8 that was read as Windows-1252: what cp1252 shows for the bytes 80..BF, after a lead byte.
@@ -76,13 +76,17 @@ def normalise(text: str) -> str:
         return text
     for _ in range(_ROUNDS):
         before, text = text, _once(text)
-        if text == before:
+        if text == before or _is_plain(text):
             return text
     return _once(text.replace("<", " ").replace("&", " "))  # nested to deceive: no HTML is left
 
 
 def same_text(text: str) -> str:
     """What two exact duplicates have in common: the text without case and white space runs."""
+    if text.isascii():
+        line = text.lower().replace("\n", " ")
+        if line.isprintable() and "  " not in line and line[:1] != " " and line[-1:] != " ":
+            return line  # at an eighth of the time
     return " ".join(text.casefold().split())
 
 
@@ -131,9 +135,15 @@ def _once(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    text = _LINE_END.sub("\n", text)
-    text = unicodedata.normalize("NFC", _INVISIBLE.sub(lambda m: "" if m[1] else m[0], text))
-    return _BLANK_LINES.sub("\n", _SPACES.sub(" ", text)).strip()
+    if not (text.isascii() and text.replace("\n", "").isprintable()):
+        text = _LINE_END.sub("\n", text)
+        text = unicodedata.normalize("NFC", _INVISIBLE.sub(lambda m: "" if m[1] else m[0], text))
+        text = _SPACES.sub(" ", text)
+    elif "  " in text:
+        text = _SPACES.sub(" ", text)
+    if "\n\n" in text or " \n" in text or "\n " in text:
+        text = _BLANK_LINES.sub("\n", text)
+    return text.strip()
 
 
 def _shown(match: re.Match[str]) -> str:

@@ -122,13 +122,16 @@ def settled(
     kept: list[ChatExample] = []
     rejected: list[Rejected] = []
     for row in prepared:
-        repeated = next(of_candidates) if isinstance(row, Candidate) else row.rejected
-        if repeated is None and isinstance(row, Candidate):
-            tally.keep(row)
-            kept.append(row.example)
-        elif repeated is not None:
-            tally.reject(repeated, row.excerpt)
-            rejected.append(repeated)
+        if isinstance(row, Candidate):
+            repeated = next(of_candidates)
+            if repeated is None:
+                kept.append(row.example)
+                tally.keep(row)
+                continue
+        else:
+            repeated = row.rejected
+        tally.reject(repeated, row)
+        rejected.append(repeated)
     return Batch(kept, rejected)
 
 
@@ -163,23 +166,22 @@ class Repeats:
         """A rejection for each candidate that repeats an earlier one, None for the others."""
         texts = [candidate.text for candidate in candidates]
         near = self._near.add(texts).tolist()
-        return [
-            self._one(candidate, text, earlier)
-            for candidate, text, earlier in zip(candidates, texts, near, strict=True)
-        ]
+        found: list[Rejected | None] = []
+        for candidate, text, earlier in zip(candidates, texts, near, strict=True):
+            position, index = candidate.example.position, len(self._positions)
+            self._positions.append(position)
+            self._roots.append(index if earlier < 0 else self._roots[earlier])
+            # A 64-bit hash is enough: that the texts are alike has been verified already.
+            first = self._exact.setdefault(hash(exact_key(text)), position)
+            found.append(None if earlier < 0 else self._repeat(candidate, index, first, earlier))
+        return found
 
-    def _one(self, candidate: Candidate, text: str, earlier: int) -> Rejected | None:
-        position, index = candidate.position, len(self._positions)
-        self._positions.append(position)
-        self._roots.append(index if earlier < 0 else self._roots[earlier])
-        # A 64-bit hash is enough here: that the texts are alike has been verified already.
-        first = self._exact.setdefault(hash(exact_key(text)), position)
-        if earlier < 0:
-            return None
+    def _repeat(self, candidate: Candidate, index: int, first: int, earlier: int) -> Rejected:
         root = self._positions[self._roots[index]]
         self.repeats[root] += 1
-        self.excerpts.setdefault(root, candidate.excerpt.text)
-        return repeat(position, first, self._positions[earlier])
+        if root not in self.excerpts:
+            self.excerpts[root] = candidate.excerpt.text
+        return repeat(candidate.position, first, self._positions[earlier])
 
     def clusters(self) -> tuple[Cluster, ...]:
         """The largest groups of rows that say the same."""
@@ -211,24 +213,27 @@ class Tally:
 
     def keep(self, row: Candidate) -> None:
         self.kept += 1
-        self._redacted.update(row.redacted)
-        self._repaired.update(row.repaired)
-        self._languages[row.example.language] += 1
-        if row.example.topic:
-            self._count_topic(row.example.topic, 1)
+        for kind in row.redacted:
+            self._redacted[kind] += 1
+        for what in row.repaired:
+            self._repaired[what] += 1
+        example = row.example
+        self._languages[example.language] += 1
+        if example.topic:
+            self._count_topic(example.topic, 1)
 
     def _count_topic(self, topic: str, rows: int) -> None:
         known = topic in self._topics or len(self._topics) < self._most_topics
         self._topics[topic if known else "other"] += rows
 
-    def reject(self, row: Rejected, excerpt: Excerpt | None) -> None:
-        self._rejected[row.reason.value] += 1
+    def reject(self, row: Rejected, what: Candidate | Dropped) -> None:
+        reason = row.reason.value
+        self._rejected[reason] += 1
         if row.reason in _UNREADABLE and self.first_unreadable is None:
             self.first_unreadable = row
-        if excerpt is not None:
-            shown = self._excerpts.setdefault(row.reason.value, [])
-            if len(shown) < EXCERPTS:
-                shown.append(excerpt)
+        shown = self._excerpts.get(reason, [])
+        if len(shown) < EXCERPTS and (excerpt := what.excerpt) is not None:
+            self._excerpts[reason] = [*shown, excerpt]
 
     def merge(self, later: Tally) -> None:
         """Count what `later` has counted (with no limit of topics), of rows behind those here."""

@@ -174,11 +174,18 @@ class Phrases:
         either = "|".join(r"\s++".join(map(re.escape, w)) for w in ordered)
         self._pattern = re.compile(rf"(?im)(?:^|(?<=[.!?…:]) )(?:{either})(?:[.!?…]++(?=\s|$)|$)")
 
-    def strip(self, text: str) -> str:
+    def __bool__(self) -> bool:
+        return bool(self._first)
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether a phrase's first word is in the text; cheap where there are no phrases."""
+        if not self._first:
+            return False
         lowered = text.casefold()
-        if not any(first in lowered for first in self._first):
-            return text
-        return self._pattern.sub("", text)
+        return any(first in lowered for first in self._first)
+
+    def strip(self, text: str) -> str:
+        return self._pattern.sub("", text) if self.may_be_in(text) else text
 
 
 def strip(text: str, phrases: Phrases) -> tuple[str, frozenset[str]]:
@@ -205,8 +212,11 @@ def _may_have_markers(text: str) -> bool:
     if text[:1] in ("[", "#") or "##" in text:
         return True
     if "\n" not in text:
-        tail = text[-_TAIL:]
-        return ", " in tail and any(word in tail.lower() for word in _TAIL_WORDS)
+        comma = text.rfind(", ", max(0, len(text) - _TAIL))
+        if comma < 0 or "a" <= text[comma + 2 : comma + 3] <= "z":  # no name follows
+            return False
+        tail = text[-_TAIL:].lower()
+        return any(word in tail for word in _TAIL_WORDS)
     if text[:1] == ">" or "\n>" in text or "\n-" in text or "\n_" in text or "\n—" in text:
         return True
     words = text.lower().encode(errors="replace").translate(_TO_WORDS).split()

@@ -7,19 +7,22 @@ Lambda, or in a thousand tasks of Spark.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import cycle, repeat
+from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from dropforge.artifacts import Excerpt, digest
 from dropforge.chat import ChatExample, Message
 from dropforge.clean.boilerplate import Phrases, strip
 from dropforge.clean.language import languages
 from dropforge.clean.presidio import PresidioRedactor
-from dropforge.clean.quality import verdict
-from dropforge.clean.redact import Redactor
+from dropforge.clean.quality import Verdict, verdicts
+from dropforge.clean.redact import Redactor, Scanned, scan
 from dropforge.export import Conversation, Reason, Rejected, Row, Turn
+from dropforge.export.rows import Side
 from dropforge.project import ProjectConfig
 from dropforge.text import normalise, same_text
 
@@ -51,7 +54,7 @@ class Rules(msgspec.Struct, frozen=True):
         )
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A row that is worth keeping unless another row says the same.
 
     `redacted` and `repaired` name what was taken out and put right, each once.
@@ -68,14 +71,14 @@ class Candidate(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """What is compared with other rows."""
-        return "\n".join(message.content for message in self.example.messages)
+        return "\n".join([message.content for message in self.example.messages])
 
     @property
     def excerpt(self) -> Excerpt:
         return excerpt(self.position, self.text)
 
 
-class Dropped(msgspec.Struct, frozen=True):
+class Dropped(msgspec.Struct, frozen=True, gc=False):
     """A row that is not worth keeping, with its beginning where it could be read."""
 
     rejected: Rejected
@@ -92,79 +95,172 @@ def exact_key(text: str) -> str:
     return same_text(text)
 
 
-class Preparer:
-    """Prepares batches of rows by a project's rules."""
+class _Shaped(NamedTuple):
+    """A row of alternating turns, the customer's first."""
 
-    def __init__(self, rules: Rules) -> None:
+    conversation: Conversation
+    texts: list[str]
+    repairs: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.texts[1::2])
+
+    @property
+    def asked(self) -> str:
+        return "\n".join(self.texts[::2])
+
+
+class Preparer:
+    """Prepares batches of rows by a project's rules.
+
+    Args:
+        redactor: what makes the redactor of a conversation's names and of the values to keep;
+            the rules say it, but for measurements without one.
+    """
+
+    def __init__(self, rules: Rules, redactor: Callable[..., Redactor] | None = None) -> None:
         self._rules = rules
         self._phrases = Phrases(rules.boilerplate)
+        usual = PresidioRedactor if rules.redact == "presidio" else Redactor
+        self._new_redactor = redactor or usual
+        self._scans = redactor is None
 
     def __call__(self, rows: Sequence[Row]) -> list[Candidate | Dropped]:
         """What becomes of each row, in their order."""
-        shaped = [self._shape(row) for row in rows]
-        spoken = iter(languages([_customer(s[0]) for s in shaped if isinstance(s, tuple)]))
-        return [self._candidate(*s, next(spoken)) if isinstance(s, tuple) else s for s in shaped]
+        shaped = self._shaped(rows)
+        good = [row for row in shaped if isinstance(row, _Shaped)]
+        asked = [row.asked for row in good]
+        poor = verdicts([row.said for row in good], asked, self._rules.shortest_answer)
+        texts = [row.texts for row in good]
+        seen = scan(texts) if self._scans else repeat(None)
+        known = iter(zip(poor, languages(asked), seen, strict=False))
+        return [
+            self._judged(row, *next(known)) if isinstance(row, _Shaped) else row for row in shaped
+        ]
 
-    def _shape(self, row: Row) -> tuple[Conversation, list[str]] | Dropped:
-        """The row with clean, alternating turns, and what was repaired."""
-        if isinstance(row, Rejected):
-            return Dropped(row)
-        normal, repairs = self._normalised(row)
-        shaped = repair_turns(normal)
-        if isinstance(shaped, Rejected):
-            return self._dropped(normal, shaped)
-        turns, more = shaped
-        conversation = msgspec.structs.replace(normal, turns=tuple(turns))
-        poor = verdict(turns, self._rules.shortest_answer)
-        if poor is not None:
-            return self._dropped(conversation, Rejected(row.position, *poor))
-        return conversation, repairs + more
+    def _shaped(self, rows: Sequence[Row]) -> list[_Shaped | Dropped]:
+        """The rows with clean, alternating turns."""
+        texts = [turn.text for row in rows if isinstance(row, Conversation) for turn in row.turns]
+        repairs: dict[int, tuple[str, ...]] = {}
+        for place in unusual(texts, self._phrases):
+            text, removed = strip(normalise(texts[place]), self._phrases)
+            if removed or "\0" in texts[place]:
+                nul = ["NUL"] if "\0" in texts[place] else []
+                repairs[place] = tuple(f"{what} left out" for what in (*removed, *nul))
+            texts[place] = text
+        shaped: list[_Shaped | Dropped] = []
+        end = 0
+        for row in rows:
+            if isinstance(row, Rejected):
+                shaped.append(Dropped(row))
+                continue
+            begin, end = end, end + len(row.turns)
+            done: set[str] = set()
+            if repairs:
+                done.update(*(repairs.get(place, ()) for place in range(begin, end)))
+            shaped.append(self._in_order(row, texts[begin:end], done))
+        return shaped
 
-    def _normalised(self, conversation: Conversation) -> tuple[Conversation, list[str]]:
-        repairs: set[str] = set()
-        turns = []
-        for turn in conversation.turns:
-            if "\0" in turn.text:
-                repairs.add("NUL left out")
-            text, removed = strip(normalise(turn.text), self._phrases)
-            repairs.update(f"{what} left out" for what in removed)
-            if text:
-                turns.append(Turn(turn.role, text))
-        return msgspec.structs.replace(conversation, turns=tuple(turns)), sorted(repairs)
+    def _in_order(
+        self, row: Conversation, texts: list[str], repairs: Collection[str]
+    ) -> _Shaped | Dropped:
+        roles = tuple([turn.role for turn in row.turns])
+        if roles in _ALTERNATING and "" not in texts and sum(map(len, texts)) <= MAX_CHARS:
+            return _Shaped(row, texts, tuple(sorted(repairs)) if repairs else ())
+        turns = tuple(Turn(role, text) for role, text in zip(roles, texts, strict=True) if text)
+        normal = msgspec.structs.replace(row, turns=turns)
+        repaired = repair_turns(normal)
+        if isinstance(repaired, Rejected):
+            return self._dropped(row, [turn.text for turn in turns], repaired)
+        turns_left, more = repaired
+        return _Shaped(row, [turn.text for turn in turns_left], (*sorted(repairs), *more))
 
-    def _candidate(
-        self, conversation: Conversation, repairs: list[str], language: str
+    def _judged(
+        self, row: _Shaped, poor: Verdict, language: str, seen: Scanned | None = None
     ) -> Candidate | Dropped:
-        language = _stated(conversation.language) or language
+        if poor is not None:
+            rejected = Rejected(row.conversation.position, *poor)
+            return self._dropped(row.conversation, row.texts, rejected)
+        stated = row.conversation.language
+        language = (stated and _stated(stated)) or language
         wanted = self._rules.languages
         if wanted and language not in wanted and language != "und":
             detail = f"{language}, where the project keeps {', '.join(wanted)}"
-            rejected = Rejected(conversation.position, Reason.OTHER_LANGUAGE, detail)
-            return self._dropped(conversation, rejected)
-        redact = self._redactor(conversation)
-        texts = redact.conversation([turn.text for turn in conversation.turns])
-        messages = tuple(
-            Message(turn.role, text) for turn, text in zip(conversation.turns, texts, strict=True)
-        )
+            rejected = Rejected(row.conversation.position, Reason.OTHER_LANGUAGE, detail)
+            return self._dropped(row.conversation, row.texts, rejected)
+        return self._candidate(row, language, seen)
+
+    def _candidate(self, row: _Shaped, language: str, seen: Scanned | None) -> Candidate:
+        conversation, texts, repairs = row
+        redact = self._new_redactor(conversation.names, self._rules.keep)
+        messages = tuple(map(Message, cycle(_SIDES), redact.conversation(texts, seen)))
+        ticket = digest("conversation", conversation.id)[:16] if conversation.id else ""
+        if conversation.customer:
+            group = digest("customer", conversation.customer.casefold())[:16]
+        else:
+            group = ticket or digest("conversation", messages)[:16]
+        topic = conversation.topic and redact(normalise(conversation.topic))[:_TOPIC]
         example = ChatExample(
-            id=digest(messages)[:16],
-            group=_group(conversation, messages),
-            position=conversation.position,
-            messages=messages,
-            conversation=digest("conversation", conversation.id)[:16] if conversation.id else "",
-            language=language,
-            topic=redact(normalise(conversation.topic))[:_TOPIC] if conversation.topic else "",
+            digest(messages)[:16],
+            group,
+            conversation.position,
+            messages,
+            ticket,
+            language,
+            topic,
         )
-        return Candidate(example, tuple(kind.value for kind in redact.found), tuple(repairs))
+        return Candidate(example, tuple([kind.value for kind in redact.found]), repairs)
 
-    def _redactor(self, conversation: Conversation) -> Redactor:
-        kind = PresidioRedactor if self._rules.redact == "presidio" else Redactor
-        return kind(conversation.names, self._rules.keep)
-
-    def _dropped(self, conversation: Conversation, rejected: Rejected) -> Dropped:
-        redact = self._redactor(conversation)
-        text = "\n".join(redact.conversation([t.text[:MAX_CHARS] for t in conversation.turns[:4]]))
+    def _dropped(self, row: Conversation, texts: Sequence[str], rejected: Rejected) -> Dropped:
+        redact = self._new_redactor(row.names, self._rules.keep)
+        text = "\n".join(redact.conversation([text[:MAX_CHARS] for text in texts[:4]]))
         return Dropped(rejected, excerpt(rejected.position, text) if text else None)
+
+
+_SIDES: tuple[Side, Side] = ("user", "assistant")
+_ALTERNATING = frozenset(_SIDES * exchanges for exchanges in range(1, 50))
+
+# What a byte can be of: what has to be read by `normalise` or `strip`; two white ones in a row; a
+# mark that opens a line of boilerplate, behind another one or at the beginning; ", Name".
+_ODD, _WHITE, _MARK, _COMMA, _CAPITAL = 1, 2, 4, 8, 16
+_KINDS = bytes(
+    (_ODD if not 32 <= b < 127 or chr(b) in "<&" else 0) * (b != 0)
+    | (_WHITE if chr(b) in "\0 \n" else 0)
+    | (_MARK if chr(b) in "\0[#" else 0)
+    | (_COMMA if chr(b) == "," else 0)
+    | (_CAPITAL if chr(b).isupper() else 0)
+    for b in range(256)
+)
+_SIGNED = 110
+"""Bytes at a text's end in which a closing formula and a name may be."""
+
+
+def unusual(texts: Sequence[str], phrases: Phrases) -> list[int]:
+    """Which of the texts `normalise` and `strip` may change: what is not one plain ASCII line.
+
+    All are looked at in one go, by their bytes.
+    """
+    if not texts:
+        return []
+    joined = "\0".join(texts)
+    raw = joined.encode("ascii", "replace").join((b"\0", b"\0"))
+    kinds = np.frombuffer(raw.translate(_KINDS), np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
+    suspect = np.zeros(len(texts), np.bool_)
+    pairs = kinds[:-1] & kinds[1:]
+    pairs &= _WHITE | _MARK
+    pairs |= kinds[1:] & _ODD
+    suspect[np.searchsorted(ends, np.flatnonzero(pairs) + 1, "left")] = True
+    names = np.flatnonzero((kinds[:-2] << 1) & kinds[2:] & _CAPITAL) + 2
+    signed = np.searchsorted(ends, names, "left")
+    suspect[signed[ends[signed] - names < _SIGNED]] = True
+    found = set(np.flatnonzero(suspect).tolist())
+    if not joined.isascii() or joined.count("\0") >= len(texts):
+        found.update(i for i, text in enumerate(texts) if not text.isascii() or "\0" in text)
+    if phrases:
+        found.update(i for i, text in enumerate(texts) if phrases.may_be_in(text))
+    return sorted(found)
 
 
 def repair_turns(conversation: Conversation) -> tuple[list[Turn], list[str]] | Rejected:
@@ -206,17 +302,6 @@ def _merged(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def _stated(language: str) -> str:
-    """The ISO 639 code in what the export says, such as `en`, `de-AT` or `pt_BR`; "" for no code."""
+    """The ISO 639 code in what the export says, such as `en`, `de-AT` or `pt_BR`; "" for none."""
     found = re.match(r"([A-Za-z]{2,3})(?:[-_][A-Za-z]{2,4})?$", language.strip())
     return found[1].lower() if found else ""
-
-
-def _customer(conversation: Conversation) -> str:
-    return " ".join(turn.text for turn in conversation.turns if turn.role == "user")
-
-
-def _group(conversation: Conversation, messages: tuple[Message, ...]) -> str:
-    """Stands for the customer where the export names one, for the conversation otherwise."""
-    if conversation.customer:
-        return digest("customer", conversation.customer.casefold())[:16]
-    return digest("conversation", conversation.id or messages)[:16]

@@ -296,7 +296,7 @@ def report(
 ) -> None:
     """Fetch the page about an evaluation, or with --data about the data it was trained on.
 
-    The data report is there as soon as a run is past validation; without a version it is the newest.
+    The data report is there as soon as a run is past validation; without a version, the newest.
     """
     name = here.project(project)
     if data and version is None:

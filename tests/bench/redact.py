@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dropforge.clean.redact import Redactor
+from dropforge.clean.redact import Redactor, scan
 from tests.support.pii import Case, negatives, positives
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-peers/bin/python"
+BATCH = 250
 COMMON = ("EMAIL", "PHONE", "CARD", "IBAN", "SSN", "IP", "NAME")
 _FILLER = (
     "I ordered it two weeks ago and it has still not arrived.", "The page says it is on its way.",
@@ -51,7 +52,7 @@ class Measured:
 
 def rows(count: int, seed: int = 5) -> list[str]:
     """Texts of about 100 words: 40 % hold nothing, 40 % one item, 20 % two; orders in most."""
-    r = random.Random(seed)  # noqa: S311
+    r = random.Random(seed)
     cases = {kind: list(positives(kind, 200, aside=False, seed=seed)) for kind in COMMON}
     clean = list(negatives(500, seed))
     made = []
@@ -88,10 +89,15 @@ Run = Callable[[list[str]], tuple[float, list[str]]]
 
 
 def _ours(texts: list[str]) -> tuple[float, list[str]]:
+    """As `prepare` does it: a first look at a batch, then one conversation at a time."""
     best = float("inf")
     for _ in range(3):
         began = time.process_time()
-        cleaned = [Redactor()(text) for text in texts]
+        cleaned = []
+        for first in range(0, len(texts), BATCH):
+            batch = [[text] for text in texts[first : first + BATCH]]
+            for row, seen in zip(batch, scan(batch), strict=True):
+                cleaned += Redactor().conversation(row, seen)
         best = min(best, time.process_time() - began)
     return best, cleaned
 

@@ -47,7 +47,7 @@ class Line(BaseModel):
 
 def lines(count: int, seed: int = 1) -> list[bytes]:
     """Training lines of 100 words, one in fifty with a fault."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     words = [f"word{i}" for i in range(5000)]
     made = []
     for i in range(count):

@@ -7,7 +7,7 @@ import json
 import random
 from typing import Any
 
-WORDS = (  # noqa: SIM905 - read as prose
+WORDS = (
     "order parcel refund invoice broken charger delivery late address change password account email"
     " locked screen replace warranty store credit coupon shipping label return cancel subscription"
     " payment card declined update app crash login reset battery camera lens colour size wrong"
@@ -46,7 +46,7 @@ def _changed(chance: random.Random, row: dict[str, Any], words: int) -> dict[str
 
 def mixed(seed: int, rows: int = 400) -> bytes:
     """New rows, exact and near duplicates (in another case, with other white space), chains."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     made: list[dict[str, Any]] = []
     while len(made) < rows:
         kind = chance.random()
@@ -67,7 +67,7 @@ def mixed(seed: int, rows: int = 400) -> bytes:
 
 def templates(seed: int, rows: int = 300) -> bytes:
     """Buckets with far more rows than are compared: one template, a few words different."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     made = []
     for n in range(rows):
         words = TEMPLATE.split()
@@ -79,7 +79,7 @@ def templates(seed: int, rows: int = 300) -> bytes:
 
 def rejected(seed: int) -> bytes:
     """Rows of every reason, blank lines, many topics, between rows that are kept."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     lines: list[bytes] = []
     odd = [
         b"{not json",
@@ -105,7 +105,7 @@ def rejected(seed: int) -> bytes:
 
 def people(seed: int) -> bytes:
     """Several turns, several languages and scripts, personal data, texts without words."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     texts = (
         "Wo bleibt meine Bestellung? Ich warte seit zwei Wochen darauf, bitte antworten Sie.",
         "Где мой заказ? Я жду уже две недели, ответьте пожалуйста.",
@@ -129,7 +129,7 @@ def people(seed: int) -> bytes:
 
 def transcript(seed: int) -> bytes:
     """A turn in each row: conversations come when they end, not in the order they begin."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     made: list[dict[str, Any]] = []
     for n in range(90):
         place = max(0, len(made) - chance.randrange(6))

@@ -711,7 +711,7 @@ TEMPLATES: dict[str, list[tuple[Make, list[str], list[str]]]] = {
 
 def positives(kind: str, count: int, aside: bool, seed: int = 7) -> Iterator[Case]:
     """Sentences with one planted value each, all templates in turn."""
-    r = random.Random(f"{kind} {aside} {seed}")  # noqa: S311
+    r = random.Random(f"{kind} {aside} {seed}")
     groups = TEMPLATES[kind]
     for i in range(count):
         make, known, kept = groups[i % len(groups)]
@@ -951,7 +951,7 @@ NEGATIVES: list[tuple[str, Callable[[random.Random], str]]] = [
 
 def negatives(count: int, seed: int = 11) -> Iterator[str]:
     """Clean sentences that look as if they held something."""
-    r = random.Random(seed)  # noqa: S311
+    r = random.Random(seed)
     for i in range(count):
         template, make = NEGATIVES[i % len(NEGATIVES)]
         yield template.replace("{}", make(r))

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropforge.clean import clean_hash
-from dropforge.clean.prepare import MAX_CHARS, Rules, repair_turns
+from dropforge.clean.boilerplate import Phrases, strip
+from dropforge.clean.prepare import MAX_CHARS, Rules, exact_key, repair_turns, unusual
 from dropforge.errors import NoDataError, TooManyRejectedError
 from dropforge.export import Conversation, Reason, Rejected, Row, Turn, read
+from dropforge.text import normalise
 from tests.support.cleaned import Cleaned, clean, clean_file
 from tests.support.tickets import table, ticket, tickets_csv
 
@@ -212,10 +214,44 @@ def test_every_row_is_kept_or_rejected_once(pairs: list[tuple[str, str]]) -> Non
         cleaned = clean(iter(rows))
     except (NoDataError, TooManyRejectedError):
         return
-    positions = [row.position for row in (*cleaned.examples, *cleaned.rejected)]
+    positions = [row.position for row in cleaned.examples]
+    positions += [row.position for row in cleaned.rejected]
     assert sorted(positions) == [row.position for row in rows]
     assert (
         cleaned.read
         == len(rows)
         == sum(cleaned.rejected_by_reason.values()) + len(cleaned.examples)
     )
+
+
+written = st.lists(
+    st.sampled_from(
+        (
+            *("It is on. ", "Regards, Tom", "Best wishes, Ann Lee.", "[Ticket #1] ", "##", "a & b"),
+            *("é", "  ", "\n", "Have a day.", "<br>", "tab\t", "\0", "> x", "Hi, Bob"),
+        )
+    ),
+    max_size=7,
+).map("".join)
+
+
+@given(st.lists(written | st.text(), max_size=6))
+def test_text_that_is_not_looked_at_has_nothing_to_change(texts: list[str]) -> None:
+    phrases = Phrases(["have a day"])
+    looked_at = unusual(texts, phrases)
+    for place, text in enumerate(texts):
+        if place not in looked_at:
+            assert strip(normalise(text), phrases) == (text, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Where is it?", "where\nis IT?", True),
+        ("Where  is\tit?", " where is it? ", True),
+        ("STRASSE", "straße", True),
+        ("Where is it?", "Where is it!", False),
+    ],
+)
+def test_exact_key_minds_neither_case_nor_white_space(one: str, other: str, same: bool) -> None:
+    assert (exact_key(one) == exact_key(other)) is same

@@ -115,7 +115,7 @@ def test_shingles_are_the_sets_of_three_words(texts: list[str]) -> None:
 
 
 def test_shingles_do_not_depend_on_the_batch() -> None:
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)
     texts = [text_of(rng.choices([*WORDS, "é", "注"], k=rng.randrange(900))) for _ in range(400)]
     whole = shingles(texts)
     for i, text in enumerate(texts):
@@ -145,7 +145,7 @@ def test_nothing_in_is_nothing_out() -> None:
 
 
 def test_texts_longer_than_a_chunk_are_whole() -> None:
-    rng = random.Random(4)  # noqa: S311
+    rng = random.Random(4)
     words = rng.choices(WORDS, k=200_000)
     changed = [*words[:-1], "changed"]
     texts = ["a", text_of(words), "b", text_of(changed)]
@@ -161,7 +161,7 @@ def test_structured_words_collide_no_more_than_chance() -> None:
 
 
 def test_words_that_differ_in_one_byte_differ() -> None:
-    rng = random.Random(2)  # noqa: S311
+    rng = random.Random(2)
     words = set()
     for length in [*range(1, 70), 255, 256, 257, 1000]:
         base = "".join(rng.choices("abcdefgh", k=length))
@@ -258,7 +258,7 @@ def test_any_batches_give_the_same(texts: list[str], cuts: list[int]) -> None:
 
 def template_tickets(n: int) -> list[str]:
     """Tickets of one template, of a mutual similarity near .5, each third one near to another."""
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)
     texts: list[str] = []
     for i in range(n):
         if i % 3 == 2:
@@ -297,7 +297,7 @@ def test_a_hundred_thousand_equal_texts_are_quick_and_small() -> None:
 
 
 def test_pairs_over_the_threshold_are_found() -> None:
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     texts = []
     for _ in range(1000):
         words = rng.choices(WORDS, k=80)

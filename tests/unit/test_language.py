@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.clean.language import languages
+from dropforge.clean import language
+from dropforge.clean.language import languages, lookup, words
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,16 @@ def test_long_texts_are_only_sampled() -> None:
     began = time.process_time()
     languages(["Where is my parcel, please? " * 40_000] * 20)
     assert time.process_time() - began < 0.5
+
+
+def test_plain_english_is_told_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language, "_language", lambda text: "und")
+    english = "I have not received the order that you sent last week, where is it now?"
+    assert languages([english, f"{english} Ich warte noch"]) == ["en", "und"]
+
+
+def test_words_of_many_texts_are_found_in_their_text_whatever_the_case() -> None:
+    found = words(["One two", "", "Größe TWO, three!", "disappointment"])
+    assert found.counts().tolist() == [2, 0, 3, 1]
+    chosen = lookup(["two", "größe", "disappointed"]).take(found.keys)
+    assert found.rows[chosen].tolist() == [0, 2, 2, 3]  # eight bytes of a word count

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.clean.quality import verdict
+from dropforge.clean.quality import verdict, verdicts
 from dropforge.export import Reason, Turn
 
 ASKED = "Where is my order? It should have come last week."
@@ -90,3 +90,43 @@ def test_judging_takes_linear_time_on_repetitions(piece: str) -> None:
     began = time.process_time()
     judged(text, text)
     assert time.process_time() - began < 1
+
+
+sayings = st.lists(
+    st.sampled_from(
+        [
+            "Please see attached.",
+            "Your ticket has been closed.",
+            "Thank you!",
+            "www.shop.example",
+            "[EMAIL_1]",
+            "The lamp starts at six.",
+            "It was sent today and arrives on Friday.",
+            "Hold the button for ten seconds and pair it again.",
+            "sdfkj wrtzpq xcvbnm",
+            "zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "RÜCKSENDEETIKETT AUTOMATISCHE ANTWORT",
+            "lÃ¤uft Ã¼ber",
+            "ok ok ok ok ok",
+            "!!!",
+        ]
+    ),
+    max_size=14,
+).map(" ".join)
+
+
+@given(st.lists(st.tuples(sayings | st.text(), sayings | st.text()), max_size=6))
+def test_many_are_judged_together_as_one_by_one(pairs: list[tuple[str, str]]) -> None:
+    asked, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    one_by_one = [
+        verdict([Turn("user", question), Turn("assistant", answer)], 10)
+        for question, answer in pairs
+    ]
+    assert verdicts(said, asked, 10) == one_by_one
+
+
+def test_ordinary_answers_are_let_through_among_others() -> None:
+    fine = "You will find the label in your account; print it and bring the parcel to any shop."
+    poor = "Please see attached."
+    found = verdicts([fine, poor] * 700, [ASKED] * 1400, 2)
+    assert [verdict is None for verdict in found] == [True, False] * 700

@@ -6,6 +6,7 @@ They keep order numbers from being taken for cards, accounts or identity numbers
 from __future__ import annotations
 
 import re
+from string import ascii_uppercase, digits
 
 from dropforge.clean.redact.kinds import words
 
@@ -20,6 +21,13 @@ _IBAN_LENGTHS = {
         " TR26 UA29 VA22 VG24 XK20"
     )
 }
+_BETWEEN = re.compile("[ \u00a0-]")
+_IBANS = {
+    country: re.compile(rf"[A-Za-z0-9](?:[ \u00a0-]?[A-Za-z0-9]){{{length - 1}}}(?![^\W_])")
+    for country, length in _IBAN_LENGTHS.items()
+}
+_VALUES = {ord(char): str(int(char, 36)) for char in ascii_uppercase}
+_DOUBLED = {ord(char): str(sum(map(int, str(2 * int(char))))) for char in digits}
 # Verhoeff, Error Detecting Decimal Codes, 1969: the dihedral group D5 and the permutation.
 _D5 = tuple(
     tuple((i + j) % 5 if j < 5 else 5 + (i + j) % 5 for j in range(10))
@@ -28,6 +36,9 @@ _D5 = tuple(
     for i in range(10)
 )
 _P1 = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
+_P = [tuple(range(10))]
+for _ in range(7):
+    _P.append(tuple(_P1[value] for value in _P[-1]))
 # Issuer prefixes (ISO/IEC 7812-1 registry, as the networks publish them) and the lengths in use.
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
@@ -38,11 +49,9 @@ _ISSUERS = re.compile(
 
 def luhn(digits: str) -> bool:
     """Whether a card number's check digit is right (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for place, char in enumerate(reversed(digits)):
-        value = int(char) * (2 if place % 2 else 1)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
+    odd = map(int, digits[::-2])
+    even = map(int, digits[-2::-2].translate(_DOUBLED))
+    return (sum(odd) + sum(even)) % 10 == 0
 
 
 def card(digits: str) -> bool:
@@ -52,35 +61,21 @@ def card(digits: str) -> bool:
 
 def iban(text: str) -> bool:
     """Whether an IBAN's check digits are right (ISO 13616, mod 97)."""
-    moved = text[4:] + text[:4]
-    return int("".join(str(int(char, 36)) for char in moved)) % 97 == 1
+    return int((text[4:] + text[:4]).translate(_VALUES)) % 97 == 1
 
 
 def iban_end(text: str, start: int) -> int:
     """Where the valid IBAN that begins at `start` ends, single spaces or dashes in it; else -1."""
-    length = _IBAN_LENGTHS.get(text[start : start + 2].upper())
-    if length is None:
+    shape = _IBANS.get(text[start : start + 2].upper())
+    match = shape.match(text, start) if shape else None
+    if match is None:
         return -1
-    packed: list[str] = []
-    place = start
-    while len(packed) < length and place < len(text):
-        char = text[place]
-        if char.isascii() and char.isalnum():
-            packed.append(char)
-        elif char not in " -\u00a0" or not text[place - 1].isalnum():
-            return -1
-        place += 1
-    if len(packed) < length or text[place : place + 1].isalnum():
-        return -1
-    return place if iban("".join(packed).upper()) else -1
+    return match.end() if iban(_BETWEEN.sub("", match[0]).upper()) else -1
 
 
 def verhoeff(digits: str) -> bool:
     """Whether an Aadhaar number's check digit is right (J. Verhoeff, 1969)."""
     check = 0
     for place, char in enumerate(reversed(digits)):
-        value = int(char)
-        for _ in range(place % 8):
-            value = _P1[value]
-        check = _D5[check][value]
+        check = _D5[check][_P[place % 8][int(char)]]
     return check == 0

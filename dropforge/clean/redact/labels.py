@@ -288,12 +288,10 @@ def labelled(text: str, trigger: str, place: int) -> list[Span]:
     """What the trigger word at `place` gives away."""
     found = []
     for rule in RULES.get(trigger, ()):
-        match = rule.pattern.match(text, place)
-        if match is None or (
-            rule.before and not rule.before.search(text, max(0, place - 40), place)
-        ):
+        if rule.before and not rule.before.search(text, max(0, place - 40), place):
             continue
-        if not rule.valid(match):
+        match = rule.pattern.match(text, place)
+        if match is None or not rule.valid(match):
             continue
         if rule.kind is Kind.ADDRESS and not rule.pattern.groups:
             start = place

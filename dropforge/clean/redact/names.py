@@ -39,6 +39,12 @@ _LINKS = {
 _LINK = {
     word: re.compile(rf"(?i)(?:{link}) (?:actually |also |now )?") for word, link in _LINKS.items()
 }
+# The same as words: these triggers are frequent, and seldom introduce anybody.
+FOLLOWED = {
+    "this": ("is",), "hier": ("ist", "spricht", "is"), "je": ("suis",), "ich": ("bin",),
+    "ik": ("ben",), "speaking": ("with", "to"), "spoke": ("with", "to"), "talked": ("with", "to"),
+    "chatted": ("with",), "chatting": ("with",),
+}  # fmt: skip
 _PLAIN_LINK = re.compile(r"(?i) (?:actually |also |now )?")
 _SURE = frozenset(words("name nome nombre nom naam appelle llamo chamo chiamo heiße heisse heet"))
 _NAME_FIELD = re.compile(r"(?i)(?: on (?:the )?(?:account|order|card))?\s?[:=]\s?")
@@ -63,8 +69,11 @@ _TITLED = re.compile(
 )
 
 _FROM = re.compile(r",? (?:from|speaking|calling|here|with|at|von|aus)\b")
+_FIRST_WORD = re.compile(r"[^ \n,]{1,24}")
 _ANYWHERE = re.compile(r"\b")
 _SMALL_TITLES = frozenset(words("mr mrs ms miss dr herr frau mme sr sra señor señora"))
+_SMALL = GIVEN | _SMALL_TITLES
+_MAY_LEAD = _SMALL | {"actually", "also", "now"}
 _FIELDS = frozenset(("name", "nome", "nombre", "nom", "naam"))
 _GREET = (
     "hi hello hey hiya dear hallo liebe lieber moin servus grüezi bonjour salut"
@@ -98,9 +107,13 @@ def spoken(text: str, trigger: str, place: int) -> list[Span]:
     """The name that the trigger word at `place` leads to, if any."""
     sort = TRIGGERS[trigger]
     end = place + len(trigger)
+    if trigger == "thank" and text.startswith(" you for ", end):
+        return []
     if sort == "greet":
         return _greeted(text, end)
     if sort == "intro":
+        if trigger not in _LINK and _plain_word(text, end):
+            return []
         return _introduced(text, trigger, place, end)
     if sort == "close":
         return _closed(text, trigger, end)
@@ -108,14 +121,32 @@ def spoken(text: str, trigger: str, place: int) -> list[Span]:
     return list(_name(text, titled.end(), None)) if titled else []
 
 
+def _plain_word(text: str, end: int) -> bool:
+    """Whether a space and a word in small letters follow that leads to no name."""
+    word = text[end + 1 : end + 25].partition(" ")[0]
+    return (
+        text.startswith(" ", end)
+        and word.isascii()
+        and word.islower()
+        and word.isalpha()
+        and word not in _MAY_LEAD
+    )
+
+
 def _may_begin(text: str, place: int) -> bool:
     """Whether a name may begin here, told at little cost."""
     if text[place : place + 1].isupper():
         return True
-    word = text[place : place + 24].partition(" ")[0].rstrip(".,!:;-\n")
-    return (
-        folded(word.partition("\n")[0].partition(",")[0]) in GIVEN or word.lower() in _SMALL_TITLES
-    )
+    match = _FIRST_WORD.match(text, place)
+    if match is None:
+        return False
+    word = match[0]
+    if word in _SMALL:
+        return True
+    if word.isascii() and word.islower() and word.isalpha():
+        return False
+    word = word.rstrip(".!:;-")
+    return folded(word) in GIVEN or word.lower() in _SMALL_TITLES
 
 
 def _name(
@@ -209,7 +240,9 @@ def _closed(text: str, trigger: str, end: int) -> list[Span]:
             if _may_begin(text, end)
             else []
         )
-    thanked = _AFTER_THANKS.match(text, end) if trigger in _THANKS else None
+    if trigger not in _THANKS:
+        return []
+    thanked = _AFTER_THANKS.match(text, end)
     if thanked is None or not _may_begin(text, end := thanked.end()):
         return []
     return list(_name(text, end, _AFTER_GREETING, given=True)) or list(
@@ -251,6 +284,8 @@ def known_parts(names: Iterable[str]) -> list[tuple[str, bool]]:
 
 
 def _spelt_out(part: str) -> str:
+    if part.isascii():
+        return part
     for umlaut, plain in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
         part = part.replace(umlaut, plain).replace(umlaut.upper(), plain.capitalize())
     return part

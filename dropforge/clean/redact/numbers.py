@@ -1,4 +1,4 @@
-"""Numbers that lead to a person: cards, accounts, identity numbers, phones, network addresses.
+"""Numbers that lead to a person: cards, accounts, identity numbers, phones.
 
 A number is judged by its shape, its check digits and the words before it; "order 4111 …" and dates,
 prices and tracking numbers stay.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import AddressValueError, IPv6Address
 
 from dropforge.clean.redact.checks import card, iban_end, verhoeff
 from dropforge.clean.redact.kinds import Kind, Span
 from dropforge.clean.redact.labels import GERMANIC, germanic
+from dropforge.clean.redact.network import internet, network
 
 _RUN = re.compile(r"[+(]?[0-9](?:(?:[-./]| ?[-–/()] ?|\) ?\(?| \(?)?+[0-9])*+\)?")
 _NOT_DIGITS = re.compile(r"\D+")
@@ -22,14 +22,9 @@ _CODED = re.compile(
     r"|(?<=[A-Za-z]{2}\d)(?P<nino>\d ?\d\d ?\d\d ?[A-Da-d])(?!\w)"
     r"|(?<=[A-Za-z]{2} \d)(?P<spaced>\d ?\d\d ?\d\d ?[A-Da-d])(?!\w))"
 )
+_NINO_SHAPE = re.compile(r"[A-Za-z]{2} ?\d\d ?\d\d ?\d\d ?[A-Da-d](?!\w)")
 _NINO = re.compile(r"(?i)(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]")
-_IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
-_VERSION = re.compile(
-    r"(?i)\b(?:version|firmware|build|release|update|software|ver|rev|v|ios|driver"
-    r"|app)[\s.:#]{0,3}(?:is |to |from )?$"
-)
-_IPV6 = re.compile(r"(?i)[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}")
-_MAC = re.compile(r"([:-])(?<=[0-9A-Fa-f]{2}.)(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
+_DIGIT = re.compile("[0-9]")
 
 _NO_PHONE_WORD = (
     r"order|orders|tracking|invoice|ticket|case|ref|reference|account|serial|sku|item"
@@ -61,6 +56,9 @@ _SORT = dict.fromkeys(_NO_PHONE_WORD.split("|"), "other") | dict.fromkeys(
 )
 _EITHER = frozenset(("number", "numéro", "code", "contact"))
 _STREET_ENDS = frozenset(end[-3:] for street in GERMANIC for end in (street, street.upper()))
+STREETS = [f"{street[-3:].replace('.', ' ')} " for street in GERMANIC]
+"""How what stands before a short number looks to the `Scanner`, where the number is a house's."""
+_TO_WORDS = {b: chr(b) if chr(b).isalpha() else " " for b in range(128)}
 _WORD = re.compile(r"[^\W\d_]+")
 _SSN_WORD = re.compile(r"(?i)\b(?:ssn|social security|social)\b")
 _AADHAAR_WORD = re.compile(r"(?i)\b(?:aadhaar|aadhar|adhaar|uidai|uid)\b")
@@ -88,6 +86,7 @@ _PHONE_SHAPE = re.compile(
     r"|3\d\d[ -]\d{7}"
     r"|1[3-9]\d[ -]\d{4}[ -]\d{4}"
 )
+_LONG_ENOUGH = re.compile(r"(?:\D{0,3}\d){7}")
 _ANY_PHONE = re.compile(r"\(?\d(?:[ ./()-]{0,2}\d){6,14}")
 _DATE_SHAPE = re.compile(
     r"(?:19|20)\d\d[-/. ][01]?\d[-/. ][0-3]?\d(?![-./]?\d)|[0-3]?\d[-/.][0-3]?\d[-/.]"
@@ -97,32 +96,49 @@ _DATE_SHAPE = re.compile(
 _MORE_DIGITS = re.compile(r"[ .-]?\d{3}|[.,:]\d|\d")
 
 
-def numbers(text: str, classes: bytes) -> Iterator[Span]:
+def numbers(text: str, stretches: list[tuple[int, int]]) -> list[Span]:
     """Every number of a kind in the text: one pass over its runs of digits.
 
     Args:
         text: as it is.
-        classes: one byte for each character, "0" where it is a digit.
+        stretches: where they may be; a stretch begins and ends with a digit.
     """
-    digit = classes.find(b"0")
-    while digit >= 0:
-        run = _RUN.match(text, digit - 1 if digit and text[digit - 1] in "+(" else digit)
-        if run is None:
-            return
-        start, end = run.span()
-        digit = classes.find(b"0", end)
-        left = text[start - 1] if start else "\n"
-        if left == " ":
-            if text[start - 4 : start - 1] in _STREET_ENDS and (span := germanic(text, start)):
-                yield span
-            if text[start - 3 : start - 1].isalpha() and not text[start - 4 : start - 3].isalnum():
-                yield from _coded(text, start)
-        elif left.isalpha():
-            yield from _coded(text, start)
-        if end - start > 6:
-            yield from _judged(text, run)
-    if text.count(":") > 4 or "::" in text or text.count("-") > 4:
-        yield from _network(text)
+    spans: list[Span] = []
+    for low, high in stretches:
+        digit = low
+        while True:
+            run = _RUN.match(text, digit - 1 if digit and text[digit - 1] in "+(" else digit)
+            if run is None:
+                break
+            _numbered(text, run, spans)
+            following = _DIGIT.search(text, run.end(), high)
+            if following is None:
+                break
+            digit = following.start()
+    colons = text.count(":")
+    if colons > 4 or text.count("-") > 4 or (colons > 1 and "::" in text):
+        spans += network(text, colons)
+    return spans
+
+
+def _numbered(text: str, run: re.Match[str], spans: list[Span]) -> None:
+    """Adds to `spans` what begins with the run of digits, or shortly before it."""
+    start, end = run.span()
+    left = text[start - 1] if start else "\n"
+    size = end - start
+    if left == " ":
+        if text[start - 4 : start - 1] in _STREET_ENDS and (span := germanic(text, start)):
+            spans.append(span)
+        if size > 5 and _after_two_letters(text, start):
+            spans += _coded(text, start)
+    elif size > 1 and left.isalpha():
+        spans += _coded(text, start)
+    if size > 6:
+        spans += _judged(text, run)
+
+
+def _after_two_letters(text: str, digit: int) -> bool:
+    return text[digit - 3 : digit - 1].isalpha() and not text[digit - 4 : digit - 3].isalnum()
 
 
 def _coded(text: str, digit: int) -> Iterator[Span]:
@@ -139,7 +155,7 @@ def _coded(text: str, digit: int) -> Iterator[Span]:
             if end > 0:
                 yield Span(start, end, Kind.IBAN)
                 return
-            again = re.compile(r"[A-Za-z]{2} ?\d\d ?\d\d ?\d\d ?[A-Da-d](?!\w)").match(text, start)
+            again = _NINO_SHAPE.match(text, start)
             if again and _is_nino(again[0], before):
                 yield Span(start, again.end(), Kind.NINO)
         elif kind == "pan":
@@ -162,7 +178,7 @@ def _judged(text: str, run: re.Match[str]) -> Iterator[Span]:
     value = run[0]
     place, end = run.start(), run.end()
     if value.count(".") > 2:
-        yield from _internet(text, place, end)
+        yield from internet(text, place, end)
     while place < end:
         span = _at(text, place, end)
         if span is None and text[place] == "(":
@@ -190,19 +206,18 @@ def _at(text: str, start: int, end: int) -> Span | None:
         return None
     if first in "0123" and _DATE_SHAPE.match(text, start):
         return None
-    shape = _CARD_SHAPE.match(text, start)
+    if first not in "+(" and not _LONG_ENOUGH.match(text, start):
+        return None
     before = text[max(0, start - 48) : start]
+    label = _label(before)
+    shape = _CARD_SHAPE.match(text, start)
     if shape and (shape[0].isdigit() or not _MORE_DIGITS.match(text, shape.end())):
         digits = _NOT_DIGITS.sub("", shape[0])
         if card(digits) and (
-            len(digits) != len(shape[0]) or _CARD_WORD.search(before) or _label(before) != "other"
+            len(digits) != len(shape[0]) or label != "other" or _CARD_WORD.search(before)
         ):
             return Span(start, shape.end(), Kind.CARD)
-    national = _national(text, start, before)
-    if national is not None:
-        return national
-    label = _label(before)
-    return _phone(text, start, end, label)
+    return _national(text, start, before, label) or _phone(text, start, end, label)
 
 
 def _labelled_sign(text: str, start: int, left: str) -> bool:
@@ -217,8 +232,9 @@ def _labelled_sign(text: str, start: int, left: str) -> bool:
 def _label(before: str) -> str:
     """Which of the two sorts of words stands nearest in the line: "phone", "other", or none."""
     line = before[before.rfind("\n") + 1 :].lower()
+    words = line.translate(_TO_WORDS).split() if line.isascii() else _WORD.findall(line)
     found = ""
-    for word in reversed(_WORD.findall(line)):
+    for word in reversed(words):
         sort = _SORT.get(word)
         if sort is not None:
             if word not in _EITHER:
@@ -232,14 +248,14 @@ _SIGNS = "_-/.#$€£₹%@&"
 _AADHAAR = re.compile(r"[2-9]\d{3}([ -]?)\d{4}\1\d{4}(?![\w-])(?! \d)")
 
 
-def _national(text: str, start: int, before: str) -> Span | None:
+def _national(text: str, start: int, before: str, label: str) -> Span | None:
     ssn = _SSN.match(text, start)
-    if ssn and (_SSN_WORD.search(before) or (ssn[1] == "-" and _label(before) != "other")):
+    if ssn and ((ssn[1] == "-" and label != "other") or _SSN_WORD.search(before)):
         return Span(start, ssn.end(), Kind.SSN)
     uid = _AADHAAR.match(text, start)
     if uid is None or not verhoeff(_NOT_DIGITS.sub("", uid[0])):
         return None
-    if _AADHAAR_WORD.search(before) or (uid[1] == " " and _label(before) != "other"):
+    if (uid[1] == " " and label != "other") or _AADHAAR_WORD.search(before):
         return Span(start, uid.end(), Kind.AADHAAR)
     return None
 
@@ -271,40 +287,3 @@ def _phone(text: str, start: int, end: int, label: str) -> Span | None:
     ):
         return None
     return Span(start, stop, Kind.PHONE)
-
-
-def _internet(text: str, low: int, high: int) -> Iterator[Span]:
-    for match in _IPV4.finditer(text, low, high):
-        start = match.start()
-        octets = [int(part) for part in match[0].split(".")]
-        if max(octets) > 255 or (
-            start and (text[start - 1].isalnum() or text[start - 1] in "._-+")
-        ):
-            continue
-        before = text[max(0, start - 24) : start]
-        if _VERSION.search(before) or text[match.end() : match.end() + 1].isalpha():
-            continue
-        if max(octets) >= 10 or re.search(r"(?i)\bip\b", before):
-            yield Span(start, match.end(), Kind.IP)
-
-
-def _network(text: str) -> Iterator[Span]:
-    for match in _MAC.finditer(text):
-        start = match.start() - 2
-        if not start or not (text[start - 1].isalnum() or text[start - 1] in ":-."):
-            yield Span(start, match.end(), Kind.MAC)
-    if "::" not in text and text.count(":") < 7:
-        return
-    for match in _IPV6.finditer(text):
-        start, found = match.start(), match[0].rstrip(".")
-        if found.endswith(":") and not found.endswith("::"):
-            found = found[:-1]
-        around = text[start - 1 : start] + text[start + len(found) : start + len(found) + 1]
-        if any(c.isalnum() for c in around) or sum(map(bool, found.split(":"))) < 2:
-            continue
-        try:
-            IPv6Address(found)
-        except AddressValueError:
-            continue
-        if any(map(str.isdigit, found)):
-            yield Span(start, start + len(found), Kind.IP)
