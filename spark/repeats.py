@@ -1,6 +1,6 @@
 """Which rows are near an earlier one: `Deduplicator`'s answer, by joins.
 
-Bands, buckets, threshold and similarity are those of `dropforge/clean/deduplicate.py`: a row is
+Bands, buckets, threshold and similarity are those of `dropforge/deduplicate.py`: a row is
 compared with those before it among the first `BUCKET` rows of each of its buckets, and what counts
 is the earliest that is near.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 
-from dropforge.clean.deduplicate import (
+from dropforge.deduplicate import (
     BUCKET,
     THRESHOLD,
     band_keys,

@@ -19,8 +19,8 @@ import msgspec
 
 from dropforge.artifacts import Cluster, Excerpt, digest
 from dropforge.chat import ChatExample
-from dropforge.clean.deduplicate import Deduplicator
 from dropforge.clean.prepare import Candidate, Dropped, Preparer, Rules, exact_key
+from dropforge.deduplicate import Deduplicator
 from dropforge.errors import NoDataError, TooManyRejectedError
 from dropforge.export import Reason, Rejected, Row
 

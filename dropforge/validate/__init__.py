@@ -17,7 +17,7 @@ import msgspec
 
 from dropforge.artifacts import digest
 from dropforge.chat import ChatExample, Message, decode_example
-from dropforge.clean.deduplicate import Deduplicator
+from dropforge.deduplicate import Deduplicator
 from dropforge.errors import TooFewExamplesError
 from dropforge.project import ProjectConfig
 from dropforge.validate.models import Encoding, known_model

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropforge.clean.deduplicate import (
+from dropforge.deduplicate import (
     BANDS,
     BUCKET,
     THRESHOLD,

@@ -250,8 +250,8 @@ def test_key_tells_nothing_of_a_text() -> None:
 )
 def test_start_is_taken_as_it_is_written(start: str, text: str) -> None:
     yaml = (
-        "backend: openai\nmodel: m\nextract:\n  query: SELECT 1\n  url_secret: dropforge/database/shop\n"
-        f"  cursor: id\n  start: {start}\n"
+        "backend: openai\nmodel: m\nextract:\n  query: SELECT 1\n"
+        f"  url_secret: dropforge/database/shop\n  cursor: id\n  start: {start}\n"
     )
     assert section(parse_project("shop", yaml)).start == text
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from measure import contest
 
-from dropforge.clean.deduplicate import Deduplicator
+from dropforge.deduplicate import Deduplicator
 
 
 def find(texts: list[str]) -> Iterator[int]:

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dropforge.clean.shingle import (
+from dropforge.shingle import (
     CHUNK,
     HALF,
     MIX,
