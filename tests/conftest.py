@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from tests.support.provider import Provider
@@ -27,6 +28,17 @@ _INSTEAD = {
 
 settings.register_profile("dropforge", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("dropforge")
+
+
+class OneInstance(LoadFileScheduling):
+    """A file's tests on one worker, and all end-to-end tests on the same: they share an instance."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneInstance:
+    return OneInstance(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
