@@ -31,7 +31,7 @@ settings.load_profile("dropforge")
 
 
 class OneInstance(LoadFileScheduling):
-    """A file's tests on one worker, and all end-to-end tests on the same: they share an instance."""
+    """A file's tests on one worker; all end-to-end tests on the same one, with one instance."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
