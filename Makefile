@@ -23,7 +23,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready .venv-emulator/.ready  ## install everything into .venv and .venv-emulator
+setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready  ## install everything into .venv and .venv-emulator
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@echo "setup: .venv with $$($(PYTHON) --version)"
@@ -60,6 +60,12 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@$(UV) venv --clear --python $(BIN)/python .venv-spark
 	@$(UV) pip install --python .venv-spark/bin/python --compile-bytecode --require-hashes \
 		-r requirements/spark.txt
+	@touch $@
+
+# The first synthesis for a Python version takes half a minute; every later one finds its packages here.
+build/lambda/.ready: .venv/.ready .venv-emulator/.ready $(patsubst %,requirements/%.txt,pipeline data chat)
+	@echo "setup: packages of the Lambda functions"
+	@$(BIN)/python -m local synth
 	@touch $@
 
 demo: setup  ## the whole of it on this machine; EXPORT=path/to/file runs on your own export

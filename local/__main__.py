@@ -44,6 +44,13 @@ def explained() -> Iterator[Settings]:
 
 
 @app.command()
+def synth() -> None:
+    """Build the functions' packages and synthesise the template; start nothing."""
+    with explained() as settings:
+        deploy.synthesise(settings)
+
+
+@app.command()
 def up() -> None:
     """Start everything and deploy the template; redeploy what changed when it already runs."""
     with explained() as settings, console.status("starting") as status:

@@ -18,7 +18,7 @@ from pathlib import Path
 from dropforge.artifacts import Verdict, evaluation_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
-from tests.bench.figures import PAGE, ROOT, Figure, write
+from tests.bench.figures import PAGE, ROOT, SECTIONS, Figure, write
 from tests.e2e.conftest import Instance, three_free_ports
 
 TICKETS = ROOT / "examples/tickets.csv"
@@ -26,18 +26,13 @@ TICKETS = ROOT / "examples/tickets.csv"
 
 def main() -> int:
     """Measure, write, and tell; 0 also where a figure falls short, because the page says so."""
-    groups = {
-        "demo": ("The whole pipeline on this machine", demo_figures),
-        "data": ("Data: near-duplicates, redaction, validation, the clean stage", data_figures),
-        "test": ("The tests", test_figures),
-    }
+    groups = {"demo": demo_figures, "data": data_figures, "test": test_figures}
     chosen = sys.argv[1:] or list(groups)
     if unknown := set(chosen) - set(groups):
         raise SystemExit(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
     for group in chosen:
-        section, measure = groups[group]
-        print(f"measuring: {section}", flush=True)
-        write(section, list(measure()))  # what follows takes minutes, and may fail
+        print(f"measuring: {SECTIONS[group]}", flush=True)
+        write(SECTIONS[group], list(groups[group]()))  # what follows takes minutes, and may fail
     print(PAGE.read_text())
     return 0
 

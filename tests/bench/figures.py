@@ -12,6 +12,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/benchmarks.md"
+SECTIONS = {
+    "demo": "The whole pipeline on this machine",
+    "data": "Data: near-duplicates, redaction, validation, the clean stage",
+    "test": "The tests",
+}
+"""By the name of the group of measurements, in the order of the page."""
+
 HEAD = """# Benchmarks
 
 Written by `make bench`; a section is replaced as a whole, by the run whose date and machine it
@@ -36,7 +43,8 @@ def write(section: str, figures: Iterable[Figure]) -> None:
     _, *parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)
     known = {part.partition("\n")[0].removeprefix("## "): part for part in parts}
     known[section] = _section(section, figures)
-    PAGE.write_text(HEAD + "\n" + "\n".join(part.strip() + "\n" for part in known.values()))
+    parts = [known[name].strip() + "\n" for name in SECTIONS.values() if name in known]
+    PAGE.write_text(HEAD + "\n" + "\n".join(parts))
 
 
 def _section(name: str, figures: Iterable[Figure]) -> str:
