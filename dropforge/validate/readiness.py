@@ -47,7 +47,8 @@ def _findings(
     rejected: dict[str, int],
     sample: Sequence[ChatExample],
 ) -> Iterator[Finding]:
-    total = manifest.read - sum(n for why, n in manifest.left_out.items() if "duplicate" in why)
+    spare = (n for why, n in manifest.left_out.items() if why.startswith("over "))
+    total = sum(manifest.examples.values()) + sum(spare)
     yield Finding(
         "Enough?",
         f"{total:,} usable conversations; from about 500 on tone and procedure are learned, "
