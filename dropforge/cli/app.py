@@ -60,7 +60,7 @@ def common(
 
 @app.command()
 def drop(
-    file: Annotated[Path, typer.Argument(help="The export: .csv, .json or .jsonl.")],
+    file: Annotated[Path, typer.Argument(help="The export, see docs/exports.md.")],
     project: Project = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="project.yaml to put in place first.")

@@ -17,11 +17,11 @@ import msgspec
 
 from dropforge.artifacts import digest
 from dropforge.chat import ChatExample, Message, decode_example
+from dropforge.chat_rules import template_tokens
 from dropforge.deduplicate import Deduplicator
 from dropforge.errors import TooFewExamplesError
 from dropforge.project import ProjectConfig
 from dropforge.validate.models import Encoding, known_model
-from dropforge.validate.rules import template_tokens
 from dropforge.validate.split import SPLITS, Split, Splitter
 
 KERNEL = "validate/2"

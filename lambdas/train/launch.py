@@ -13,7 +13,8 @@ from dropforge.artifacts import FineTuneJob, FineTuneSpec, dataset_key, train_ke
 from dropforge.backends import Trainer
 from dropforge.backends.sagemaker import SageMakerBackend, training_request
 from dropforge.chat import decode_examples, encode_lines, training_line
-from dropforge.errors import RetryableError
+from dropforge.chat_rules import problems
+from dropforge.errors import DatasetError, RetryableError
 from dropforge.settings import TrainSettings
 from dropforge.train import Failed, specify
 from lambdas.edge import Edge, Event, Result, stage
@@ -73,7 +74,11 @@ def _starts_here(edge: Edge, provider: SageMakerBackend, job: FineTuneJob) -> bo
 
 
 def _files(edge: Edge, spec: FineTuneSpec) -> dict[str, bytes]:
-    """The training files as providers take them, kept where SageMaker's channels read them."""
+    """The training files as providers take them, kept where SageMaker's channels read them.
+
+    Raises:
+        DatasetError: a line breaks the chat format's rules; nothing has been uploaded.
+    """
     files = {}
     for split in ("train", "validation"):
         examples = decode_examples(
@@ -81,6 +86,12 @@ def _files(edge: Edge, spec: FineTuneSpec) -> dict[str, bytes]:
         )
         prompt = edge.config.system_prompt
         data = encode_lines(training_line(example, prompt) for example in examples)
+        if wrong := problems(data.splitlines()):
+            number, said = wrong[0]
+            raise DatasetError(
+                f"{len(wrong)} lines of {split}.jsonl are no chat that a provider takes; the first "
+                f"is line {number}: {said}."
+            )
         edge.store.write(train_key(spec.project, spec.hash, f"input/{split}/{split}.jsonl"), data)
         if data:
             files[split] = data

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from dropforge.validate.rules import problem
+from dropforge.chat_rules import problem
 from tests.bench.figures import Figure
 
 LINES = 60_000
@@ -30,7 +30,7 @@ class Said(BaseModel):
 
 
 class Line(BaseModel):
-    """The same rules as `dropforge.validate.rules`, as one writes them with pydantic."""
+    """The same rules as `dropforge.chat_rules`, as one writes them with pydantic."""
 
     messages: list[Said]
 

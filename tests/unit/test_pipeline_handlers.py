@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from dropforge.artifacts import CleanManifest, DatasetManifest, FineTuneJob, Verdict
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.errors import (
+    DatasetError,
     NoDataError,
     RetryableError,
     TooFewExamplesError,
@@ -248,6 +249,20 @@ def test_long_job_is_polled_less_often(asked: int, hours: float, seconds: int) -
     """An execution of Step Functions may have 25,000 events, and a poll makes nine of them."""
     assert launch.poll_seconds(asked, hours) == seconds
     assert 9 * hours * 3600 / seconds < 25_000
+
+
+def test_line_that_no_provider_takes_stops_before_anything_is_uploaded(
+    world: World, provider: Provider
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    key = f"validate/shop/{state['dataset']['hash']}/train.jsonl"
+    first, *others = world.store.read(key).splitlines(keepends=True)
+    row = json.loads(first)
+    row["messages"][-1]["content"] = ""
+    world.store.write(key, b"".join([*others, json.dumps(row).encode(), b"\n"]))
+    with pytest.raises(DatasetError, match=f"line {len(others) + 1}: message 3 is empty"):
+        world.run(state, until="launch")
+    assert not provider.files
 
 
 def test_launch_retried_makes_no_second_job(world: World, provider: Provider) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dropforge.chat import encode_lines, training_line
-from dropforge.validate.rules import problem, problems
+from dropforge.chat_rules import problem, problems
 from tests.support.tickets import example
 
 USER, AGENT = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
