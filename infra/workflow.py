@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from infra.config import Settings, has_local_storage
+from infra.config import Settings
+from infra.training_job import training_job, waiting_s
 
 State = dict[str, Any]
 
@@ -35,7 +36,6 @@ SPARK_CONF = {
     "spark.emr-serverless.executor.disk": "200g",
 }
 """Workers of 4 vCPUs; the driver chooses a dataset's rows, at about 1 KB each."""
-TRAINING_SCRIPT = "/opt/ml/input/data/code/train.py"
 
 _TRANSIENT = (
     "Lambda.ServiceException",
@@ -233,65 +233,17 @@ def _judging(settings: Settings) -> State:
 
 
 def _training(settings: Settings) -> State:
-    """A SageMaker training job on spot capacity, waited for; Poll then reads how it ended."""
-    running = settings.sagemaker.training_hours * 3600
-    waiting = running + 12 * 3600
-    job = {
-        "TrainingJobName.$": "$.job.training_job_name",
-        "RoleArn": "${TrainingRoleArn}",
-        "AlgorithmSpecification": {
-            "TrainingImage": "${TrainingImage}",
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python3", TRAINING_SCRIPT],
-            "MetricDefinitions": [
-                {"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"}
-                for name in ("step", "train_loss", "eval_loss")
-            ],
-        },
-        "HyperParameters.$": "$.job.hyperparameters",
-        "InputDataConfig": [
-            _channel("code", {"S3Uri": "s3://${Bucket}/code/"}),
-            _channel("train", {"S3Uri.$": "$.job.train_uri"}),
-            _channel("validation", {"S3Uri.$": "$.job.validation_uri"}),
-            _channel("model", {"S3Uri.$": "$.job.model_uri"}),
-        ],
-        "OutputDataConfig": {"S3OutputPath.$": "$.job.output_uri", "KmsKeyId": "${KeyArn}"},
-        "CheckpointConfig": {"S3Uri.$": "$.job.checkpoint_uri"},
-        "ResourceConfig": _machine(settings),
-        "StoppingCondition": {
-            "MaxRuntimeInSeconds": running,
-            "MaxWaitTimeInSeconds": waiting,
-        },
-        "EnableManagedSpotTraining": True,
-        "EnableNetworkIsolation": True,
-        "Tags": [{"Key": "application", "Value": "dropforge"}],
-    }
+    """A SageMaker training job, waited for; Poll then reads how it ended, whichever way it did."""
     return {
         **_guarded(
             {
                 "Type": "Task",
                 "Resource": "${CreateTrainingJob}",
-                "TimeoutSeconds": waiting + 3600,
-                "Parameters": job,
+                "TimeoutSeconds": waiting_s(settings) + 3600,
+                "Parameters": training_job(settings),
             },
             result=None,
             then="Poll",
         ),
         **_retries("SageMaker.AmazonSageMakerException"),
     }
-
-
-def _channel(name: str, source: Mapping[str, str]) -> State:
-    location = {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", **source}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": location}}
-
-
-def _machine(settings: Settings) -> State:
-    machine: State = {
-        "InstanceCount": 1,
-        "InstanceType": settings.sagemaker.training_instance,
-        "VolumeSizeInGB": settings.sagemaker.volume_gb,
-    }
-    if not has_local_storage(settings.sagemaker.training_instance):
-        machine["VolumeKmsKeyId"] = "${KeyArn}"
-    return machine
