@@ -101,13 +101,15 @@ format: setup  ## ruff's formatter and safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 .venv-peers/.ready: $(BIN)/uv requirements/peers.txt
-	@echo "setup: .venv-peers, about 1 GB"
+	@echo "setup: .venv-peers, about 2 GB"
 	@$(UV) venv --clear --python $(BIN)/python .venv-peers
 	@$(UV) pip install --python .venv-peers/bin/python --compile-bytecode --require-hashes \
 		-r requirements/peers.txt
+	@$(BIN)/python -m pip --python .venv-peers/bin/python install --quiet \
+		--disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@touch $@
 
-bench: setup .venv-peers/.ready  ## measure, and write docs/benchmarks.md; ONLY="data demo test" for some
+bench: setup .venv-peers/.ready  ## measure, and write docs/benchmarks.md; ONLY="data demo training test" for some
 	@$(BIN)/python -m tests.bench $(ONLY)
 
 build:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from dropforge.providers import Backend
+
 EXPORTS, PROJECTS, CLEAN, REJECTED = "exports", "projects", "clean", "rejected"
 VALIDATE, TRAIN, JUDGE, MODELS, CODE = "validate", "train", "judge", "models", "code"
 ERROR_SUFFIX = ".error.txt"
@@ -64,6 +66,11 @@ def train_key(project: str, spec_hash: str, name: str = "manifest.json") -> str:
 
 def evaluation_key(project: str, evaluation_hash: str, name: str = "verdict.json") -> str:
     return f"{JUDGE}/{project}/{evaluation_hash}/{name}"
+
+
+def golden_key(project: str, version: str, dataset_hash: str) -> str:
+    """Where a model's answers to a dataset's test tickets are kept for when it is shut down."""
+    return f"{JUDGE}/{project}/golden/{version}/{dataset_hash}.jsonl"
 
 
 def batch_name(index: int) -> str:
@@ -211,7 +218,7 @@ class FineTuneSpec(msgspec.Struct, frozen=True):
 
     project: str
     dataset: str
-    backend: Literal["openai", "sagemaker"]
+    backend: Backend
     model: str
     hyperparameters: dict[str, float | int]
 
@@ -226,7 +233,10 @@ class FineTuneSpec(msgspec.Struct, frozen=True):
 
 
 class FineTuneJob(msgspec.Struct, frozen=True):
-    """A training job as its provider knows it; with no job_id it is an intent, written first."""
+    """A training job as its provider knows it; with no job_id it is an intent, written first.
+
+    `silent_since`: when the provider stopped answering, while it does not.
+    """
 
     spec: FineTuneSpec
     attempt: int
@@ -234,6 +244,7 @@ class FineTuneJob(msgspec.Struct, frozen=True):
     job_id: str | None = None
     files: dict[str, str] = {}
     model_id: str | None = None
+    silent_since: float | None = None
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -262,7 +273,10 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """What the judge found: every number the gate decides on."""
+    """What the judge found: every number the gate decides on.
+
+    `recorded`: the arms whose answers were recorded earlier, with the day (ISO 8601).
+    """
 
     project: str
     hash: str
@@ -273,6 +287,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     comparisons: dict[str, Comparison]
     fact_recall: dict[str, float]
     samples_with_facts: int
+    recorded: dict[str, str] = {}
 
 
 class Decision(msgspec.Struct, frozen=True):

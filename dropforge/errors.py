@@ -13,10 +13,14 @@
     │   └── OverBudgetError          training would cost more than the project allows
     ├── BackendError                 a provider or a database said no
     │   ├── RetryableError           worth the same call again; the state machine does
+    │   │   └── AsleepError          an endpoint at zero copies: it wakes in minutes
     │   ├── DatabaseError            a database cannot be read; its address is never told
     │   ├── TrainingNotAvailableError  the account may not fine-tune (403 training_not_available)
+    │   ├── ModelRetiredError        the base model cannot be trained, or is past its shutdown date
     │   ├── TrainingFailedError      the job ended without a model
-    │   └── TrainingTimedOutError    the job did not end in time
+    │   ├── TrainingTimedOutError    the job did not end in time
+    │   ├── ProviderDownError        silent for longer than the project's patience
+    │   └── ParityError              the served model is not the one that was trained
     ├── JudgeError                   an evaluation could not be made
     ├── PromotionError               the champion pointer could not be moved
     └── RequestError                 a caller of the chat API is told what is wrong (see serve.py)
@@ -96,6 +100,10 @@ class RetryableError(BackendError):
     code = "RETRYABLE"
 
 
+class AsleepError(RetryableError):
+    code = "ASLEEP"
+
+
 class DatabaseError(BackendError):
     code = "DATABASE"
 
@@ -104,12 +112,24 @@ class TrainingNotAvailableError(BackendError):
     code = "TRAINING_NOT_AVAILABLE"
 
 
+class ModelRetiredError(BackendError):
+    code = "MODEL_RETIRED"
+
+
 class TrainingFailedError(BackendError):
     code = "TRAINING_FAILED"
 
 
 class TrainingTimedOutError(BackendError):
     code = "TRAINING_TIMED_OUT"
+
+
+class ProviderDownError(BackendError):
+    code = "PROVIDER_DOWN"
+
+
+class ParityError(BackendError):
+    code = "PARITY"
 
 
 class JudgeError(DropforgeError):

@@ -57,7 +57,10 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """All about one test ticket: the answers, by arm, and how the challenger's fared."""
+    """All about one test ticket: the answers, by arm, and how the challenger's fared.
+
+    `recorded`: the arms whose answers were recorded earlier, with the day (ISO 8601).
+    """
 
     id: str
     question: str
@@ -65,6 +68,7 @@ class Sample(msgspec.Struct, frozen=True):
     answers: dict[str, str]
     judged: dict[str, Judged]
     recall: dict[str, float | None]
+    recorded: dict[str, str] = {}
 
 
 Ask = Callable[[list[dict[str, str]]], str]
@@ -176,7 +180,13 @@ def fact_recall(reference: str, answer: str) -> float | None:
 
 
 def judge_sample(
-    example: ChatExample, answers: Mapping[str, str], ask: Ask, *, rubric: str, nonce: str
+    example: ChatExample,
+    answers: Mapping[str, str],
+    ask: Ask,
+    *,
+    rubric: str,
+    nonce: str,
+    recorded: Mapping[str, str] | None = None,
 ) -> Sample:
     """Judge the answers to one ticket: the challenger's against every other arm's."""
     return Sample(
@@ -190,6 +200,7 @@ def judge_sample(
             if arm != "challenger"
         },
         recall={arm: fact_recall(example.reference, text) for arm, text in answers.items()},
+        recorded=dict(recorded or {}),
     )
 
 
@@ -236,6 +247,7 @@ def evaluate(samples: Sequence[Sample], **about: Any) -> Evaluation:
         for arm in ("challenger", *arms)
         if with_facts
     }
+    days = [pair for sample in samples for pair in sample.recorded.items()]
     return Evaluation(
         **about,
         samples=len(samples),
@@ -245,4 +257,5 @@ def evaluate(samples: Sequence[Sample], **about: Any) -> Evaluation:
         },
         fact_recall=recall,
         samples_with_facts=len(with_facts),
+        recorded=dict(sorted(days)),
     )

@@ -26,10 +26,11 @@ svg text{fill:var(--ink);font-size:12px}svg .soft{fill:var(--soft)}svg .bar{fill
 svg .axis{stroke:var(--line)}svg .curve{fill:none;stroke:var(--mark);stroke-width:2}
 svg .curve.second{stroke:var(--unsure)}
 .promote{color:var(--good)}.reject{color:var(--bad)}.unsure{color:var(--unsure)}
-.pairs{display:grid;grid-template-columns:1fr 1fr 1fr;gap:.3rem 1rem}.pairs h3{grid-column:1/-1;
+.pairs{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:.3rem 1rem;
+overflow-wrap:anywhere}.pairs h3{grid-column:1/-1;
 font-size:.95rem;margin:1.2rem 0 0;border-top:1px solid var(--line);padding-top:.6rem}
 .pairs b{font-size:.8rem;color:var(--soft);display:block}.pairs p{margin:0;white-space:pre-wrap}
-@media(max-width:40rem){.pairs{grid-template-columns:1fr}}
+@media(max-width:40rem){.pairs{grid-template-columns:minmax(0,1fr)}}
 .tiles{display:flex;flex-wrap:wrap;gap:1rem}.tiles div{border:1px solid var(--line);
 border-radius:.5rem;padding:.6rem 1rem;min-width:8rem;flex:1}.tiles b{font-size:1.5rem;
 display:block;font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:.85rem}

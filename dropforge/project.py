@@ -18,6 +18,7 @@ from pydantic import (
 
 from dropforge.artifacts import digest
 from dropforge.errors import ProjectError
+from dropforge.providers import Backend
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -124,11 +125,30 @@ class Training(_Section):
     max_rows: Annotated[int, Field(ge=10)] | None = None
     validation_rows: Annotated[int, Field(ge=1)] = 200
     timeout_hours: Annotated[float, Field(gt=0, le=120)] = 24
+    patience_minutes: Annotated[float, Field(gt=0, le=7200)] = 60
 
     def hyperparameters(self) -> dict[str, float | int]:
         """The chosen hyperparameters, without those left to the recipe."""
-        ours = {"max_rows", "validation_rows", "timeout_hours"}
+        ours = {"max_rows", "validation_rows", "timeout_hours", "patience_minutes"}
         return self.model_dump(exclude_none=True, exclude=ours)
+
+
+class Choice(_Section):
+    """A backend and the base model that it trains."""
+
+    backend: Backend
+    model: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Shutdown(_Section):
+    """What happens before the model that answers goes dark at its provider.
+
+    With `retrain`, the same dataset is trained on the next backend of the list once no more than
+    `days` are left; without it, only the alarms ring.
+    """
+
+    retrain: bool = False
+    days: Annotated[int, Field(ge=1, le=365)] = 30
 
 
 class Judging(_Section):
@@ -156,11 +176,13 @@ class Gate(_Section):
     confidence: Share = 0.5
 
 
-class ProjectConfig(_Section):
-    """One project. Unknown keys are refused, so that a typo is no silent default."""
+class ProjectConfig(Choice):
+    """One project. Unknown keys are refused, so that a typo is no silent default.
 
-    backend: Literal["openai", "sagemaker"]
-    model: Annotated[str, Field(min_length=1, max_length=500)]
+    `backend` and `model` are the first choice; `fallback` are the others, in their order.
+    """
+
+    fallback: tuple[Choice, ...] = ()
     system_prompt: Text = "You are a helpful support agent. Answer briefly and correctly."
     columns: Columns = Columns()
     roles: Roles = Roles()
@@ -170,8 +192,20 @@ class ProjectConfig(_Section):
     budget: Budget = Budget()
     judge: Judging = Judging()
     gate: Gate = Gate()
+    shutdown: Shutdown = Shutdown()
     monthly: bool = False
     extract: Extract | None = None
+
+    @model_validator(mode="after")
+    def _choices_differ(self) -> Self:
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError("`fallback` names the same backend and model twice")
+        return self
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Where to train, in the order of preference."""
+        return (Choice(backend=self.backend, model=self.model), *self.fallback)
 
     @property
     def hash(self) -> str:

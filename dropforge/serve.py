@@ -26,13 +26,13 @@ import msgspec
 from msgspec import Meta
 
 from dropforge.errors import RequestError
+from dropforge.providers import Backend, is_hosted
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGES = 200
 MAX_VERSION_CHARACTERS = 200
 
 Arm = Literal["champion", "base", "pinned"]
-Backend = Literal["openai", "sagemaker"]
 
 
 class ChatError(RequestError):
@@ -304,7 +304,7 @@ def _base(project: str, registry: Registry) -> Route | None:
     served = registry.project(project)
     if served is None:
         return None
-    model_id = served.base_model_id or (served.model if served.backend == "openai" else None)
+    model_id = served.base_model_id or (served.model if is_hosted(served.backend) else None)
     if not model_id and (champion := registry.champion(project)):
         version = registry.version(project, champion.version)
         model_id = version.base_model_id if version else None
@@ -332,6 +332,6 @@ def upstream_payload(
     if system_prompt and not roles & {"system", "developer"}:
         prompt = {"role": "system", "content": system_prompt}
         payload["messages"] = [prompt, *payload["messages"]]
-    if route.backend == "openai":
+    if is_hosted(route.backend):
         payload["model"] = route.model_id
     return payload

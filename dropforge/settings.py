@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict
+import msgspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from dropforge.providers import Access
 
 
 class Settings(BaseModel):
@@ -49,19 +52,47 @@ class ValidateSettings(CleanSettings):
     training_instance: str = ""
 
 
-class ProviderSettings(Settings):
-    """Functions that talk to a training or chat provider."""
+def _accesses(text: str | dict[str, Access]) -> dict[str, Access]:
+    return text if isinstance(text, dict) else msgspec.json.decode(text, type=dict[str, Access])
 
-    openai_base_url: str
-    openai_secret_arn: str
+
+def _names(text: str | frozenset[str]) -> frozenset[str]:
+    return frozenset(text.split()) if isinstance(text, str) else text
+
+
+class ProviderSettings(Settings):
+    """Functions that talk to a training or chat provider.
+
+    `providers` are the hosted ones that the deployment reaches, by the name of their backend.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    providers: Annotated[dict[str, Access], BeforeValidator(_accesses)]
     endpoint_name: str
 
 
 class TrainSettings(ProviderSettings):
-    """launch and poll."""
+    """launch, poll, fallback and parity.
+
+    `webhooks` are the hosted providers that tell when a job has ended; `training_instance` is what
+    SageMaker projects train on, for the cost. The others after them are for serverless training
+    jobs, which launch creates.
+    """
 
     poll_seconds: int = 60
     base_component: str
+    training_instance: str = ""
+    webhooks: Annotated[frozenset[str], BeforeValidator(_names)] = frozenset()
+    training_role_arn: str = ""
+    package_group_arn: str = ""
+    accept_eula: bool = False
+    training_hours: int = 24
+    key_arn: str = ""
+
+
+class WatchSettings(ProviderSettings, StarterSettings):
+    """watch: asks every provider, and may start a run."""
 
 
 class JudgeSettings(ProviderSettings):

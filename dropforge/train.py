@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from dropforge.artifacts import FineTuneJob, FineTuneSpec
-from dropforge.errors import TrainingTimedOutError
+from dropforge.errors import ProjectError, ProviderDownError, TrainingTimedOutError
 from dropforge.project import ProjectConfig
+from dropforge.providers import taken
 
 
 class Pending(msgspec.Struct, frozen=True, tag="Pending"):
@@ -20,9 +21,10 @@ class Pending(msgspec.Struct, frozen=True, tag="Pending"):
 
 
 class Completed(msgspec.Struct, frozen=True, tag="Completed"):
-    """The model answers under `model_id`."""
+    """The model answers under `model_id`; on SageMaker, `package` is its entry in the registry."""
 
     model_id: str
+    package: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag="Failed"):
@@ -43,14 +45,24 @@ class TrainingEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: int | None = None
 
 
-def specify(project: str, config: ProjectConfig, dataset: str) -> FineTuneSpec:
-    """What is to be trained for a project on a dataset."""
+def specify(project: str, config: ProjectConfig, dataset: str, choice: int = 0) -> FineTuneSpec:
+    """What is to be trained for a project on a dataset, by its first or a later choice.
+
+    Raises:
+        ProjectError: the project has fewer choices.
+    """
+    if not 0 <= choice < len(config.choices):
+        raise ProjectError(
+            f"project.yaml has no choice {choice + 1} of a backend.",
+            hint="List it under `fallback:`.",
+        )
+    chosen = config.choices[choice]
     return FineTuneSpec(
         project=project,
         dataset=dataset,
-        backend=config.backend,
-        model=config.model,
-        hyperparameters=config.training.hyperparameters(),
+        backend=chosen.backend,
+        model=chosen.model,
+        hyperparameters=taken(chosen.backend, config.training.hyperparameters()),
     )
 
 
@@ -62,6 +74,23 @@ def check_deadline(job: FineTuneJob, timeout_hours: float, now: float) -> None:
             f"Job {job.job_id} has not ended after {hours:.1f} hours.",
             hint="Look at the provider's console; raise training.timeout_hours if it is only slow.",
         )
+
+
+def silence(job: FineTuneJob, patience_minutes: float, now: float) -> FineTuneJob:
+    """The job of a provider that has just not answered, with the time since when it has not.
+
+    Raises:
+        ProviderDownError: it has been silent for longer than the project's patience.
+    """
+    since = now if job.silent_since is None else job.silent_since
+    minutes = (now - since) / 60
+    if minutes > patience_minutes:
+        raise ProviderDownError(
+            f"{job.spec.backend} has not answered for {minutes:.0f} minutes while job "
+            f"{job.job_id} ran.",
+            hint="Raise training.patience_minutes to wait longer.",
+        )
+    return msgspec.structs.replace(job, silent_since=since)
 
 
 def merge_events(known: list[TrainingEvent], new: list[TrainingEvent]) -> list[TrainingEvent]:

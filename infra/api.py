@@ -199,6 +199,19 @@ class ChatApi(Construct):
             health, "APIG4", "Health checks carry no token, and the answer says nothing else."
         )
 
+    def add_webhooks(self, function: lambda_.Function) -> None:
+        """POST /webhooks/{provider}, where hosted providers tell that a job has ended."""
+        webhooks = self.rest_api.root.add_resource("webhooks").add_resource("{provider}")
+        integration = apigateway.LambdaIntegration(
+            function, allow_test_invoke=False, scope_permission_to_method=False
+        )
+        told = webhooks.add_method("POST", integration, request_validator=self._validator)
+        reason = (
+            "A provider signs its webhooks and cannot send a bearer token; the function checks the"
+            " signature, and what a webhook says only makes a run ask the provider earlier."
+        )
+        acknowledge(told, "APIG4", reason)
+
     def _method(
         self, resource: apigateway.IResource, verb: str, model: apigateway.Model | None = None
     ) -> None:

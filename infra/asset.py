@@ -49,6 +49,7 @@ def _asset(name: str, *parts: str) -> Asset:
 PIPELINE = _asset(
     "pipeline",
     *("edge.py", "providers.py", "drop", "fail", "judge", "promote", "schedule", "train"),
+    *("watch", "webhook"),
 )
 DATA = _asset("data", "edge.py", "clean", "extract", "validate")
 CHAT = _asset("chat", "authorize", "chat")

@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from dropforge.providers import PRESETS, Hosted
+
 ROOT = Path(__file__).resolve().parent.parent
 API_TIMEOUT_S = 29
 """What API Gateway waits for an integration, in seconds (the quota's default)."""
@@ -59,12 +61,17 @@ class FunctionSizes(_Section):
     validate_: FunctionSize = Field(alias="validate")
     launch: FunctionSize
     poll: FunctionSize
+    wait: FunctionSize
+    fallback: FunctionSize
+    parity: FunctionSize
     plan: FunctionSize
     judge: FunctionSize
     verdict: FunctionSize
     promote: FunctionSize
     fail: FunctionSize
     schedule: FunctionSize
+    watch: FunctionSize
+    webhook: FunctionSize
     extract: FunctionSize
     authorize: FunctionSize
     chat: FunctionSize
@@ -113,7 +120,9 @@ class SageMaker(_Section):
     """Own GPUs: training jobs, and an endpoint that scales to zero.
 
     `enabled` says whether the endpoint exists. An image is `repository:tag` in AWS's deep learning
-    container registry of the region, or a full URI.
+    container registry of the region, or a full URI. `vpc` is the network of training jobs, for
+    accounts whose buckets are reached from a VPC only; it needs a way to S3 and CloudWatch.
+    `accept_eula` accepts the licences of the gated models that `sagemaker-serverless` trains.
     """
 
     enabled: bool
@@ -130,6 +139,8 @@ class SageMaker(_Section):
     max_context: Positive
     max_loras: Positive
     max_lora_rank: Positive
+    accept_eula: bool = False
+    vpc: Vpc = Vpc()
 
     @property
     def base_component(self) -> str:
@@ -154,6 +165,8 @@ class Spark(_Section):
 class Settings(_Section):
     """Everything that may differ between two deployments.
 
+    `providers` are the hosted providers that it reaches, with their base URLs; an empty one is the
+    preset's (dropforge/providers.py). `webhooks` are those of them that tell when a job has ended.
     `platform` is a `uv` target platform; left empty it follows from architecture and Python
     version. `max_bytes` is the largest export, or all parts of a dataset, that clean and validate
     read in a function: beyond it Spark does. `object_retention_days` is how long superseded
@@ -163,7 +176,8 @@ class Settings(_Section):
     python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")]
     architecture: Literal["x86_64", "arm64"]
     platform: str = ""
-    openai_base_url: Url
+    providers: dict[Hosted, Url | Literal[""]]
+    webhooks: Annotated[tuple[Hosted, ...], BeforeValidator(_listed)] = ()
     judge_base_url: Url
     poll_seconds: Positive
     drop_concurrency: Annotated[int, Field(ge=2, le=1000)]
@@ -173,6 +187,7 @@ class Settings(_Section):
     alarm_email: Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")] = ""
     monthly_schedule: Cron
     extract_schedule: Cron
+    watch_schedule: Cron
     vpc: Vpc = Vpc()
     win_rate_floor: Annotated[float, Field(ge=0, le=1)]
     max_bytes: Annotated[int, Field(gt=0, le=2 << 30)]
@@ -180,6 +195,18 @@ class Settings(_Section):
     functions: FunctionSizes
     api: ApiLimits
     sagemaker: SageMaker
+
+    def base_url(self, provider: Hosted) -> str:
+        """Where a provider of the deployment answers; may hold `{region}`."""
+        return self.providers[provider] or PRESETS[provider].base_url
+
+    @model_validator(mode="after")
+    def _providers_are_known(self) -> Self:
+        if nowhere := [name for name in self.providers if not self.base_url(name)]:
+            raise ValueError(f"providers.{nowhere[0]} needs a base URL: it has none of its own")
+        if strangers := set(self.webhooks) - set(self.providers):
+            raise ValueError(f"webhooks names {min(strangers)}, which is not among providers")
+        return self
 
     @model_validator(mode="after")
     def _deadline_fits(self) -> Self:

@@ -22,22 +22,33 @@ KEY_ACTIONS_OF_LOGS = ("kms:DescribeKey", "kms:Encrypt", "kms:ReEncryptFrom", "k
 
 
 class DataStack(cdk.Stack):
-    """Other stacks use the attributes, which are names and ARNs that this stack exports."""
+    """Other stacks use the attributes, which are names and ARNs that this stack exports.
+
+    `provider_secrets` and `webhook_secrets` are ARNs by the provider's name.
+    """
 
     def __init__(self, scope: Construct, name: str, settings: Settings) -> None:
         super().__init__(scope, name, description="Dropforge: key, bucket, registry and secrets")
         key = self._key()
         bucket = self._bucket(settings, key)
         table = self._table(key)
-        openai = self._secret("OpenAi", "dropforge/openai", "training and chat", key)
         judge = self._secret("Judge", "dropforge/judge", "judging", key)
         self.key_arn = self.exported(key.key_arn)
         self.bucket_name = self.exported(bucket.bucket_name)
         self.bucket_arn = self.exported(bucket.bucket_arn)
         self.table_name = self.exported(table.table_name)
         self.table_arn = self.exported(table.table_arn)
-        self.openai_secret_arn = self.exported(openai.secret_arn)
         self.judge_secret_arn = self.exported(judge.secret_arn)
+        self.provider_secrets = {
+            name: self._secret_arn(_id(name), f"dropforge/{name}", "training and chat", key)
+            for name in settings.providers
+        }
+        self.webhook_secrets = {
+            name: self._secret_arn(
+                f"{_id(name)}Webhook", f"dropforge/{name}-webhook", "signing webhooks", key
+            )
+            for name in settings.webhooks
+        }
 
     def exported(self, value: str) -> str:
         """A reference to an attribute of this stack that another stack can use."""
@@ -121,6 +132,9 @@ class DataStack(cdk.Stack):
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
 
+    def _secret_arn(self, name: str, path: str, use: str, key: kms.Key) -> str:
+        return self.exported(self._secret(name, path, use, key).secret_arn)
+
     def _secret(self, name: str, path: str, use: str, key: kms.Key) -> secretsmanager.Secret:
         secret = secretsmanager.Secret(
             self,
@@ -135,6 +149,10 @@ class DataStack(cdk.Stack):
         )
         acknowledge(secret, "SMG4", NO_ROTATION)
         return secret
+
+
+def _id(provider: str) -> str:
+    return {"openai": "OpenAi"}.get(provider, provider.capitalize())
 
 
 def _service_statement(service: str, actions: list[str]) -> iam.PolicyStatement:

@@ -6,7 +6,10 @@ deployment. The poll function adds an inference component for each trained adapt
 
 from __future__ import annotations
 
+from typing import Any
+
 import aws_cdk as cdk
+import yaml
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -14,12 +17,13 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from infra.config import SageMaker, has_local_storage
+from infra.config import ROOT, SageMaker, has_local_storage
 from infra.data_stack import DataStack
 from infra.permissions import lists, reads, service_role, uses_key
 from infra.training import image_grants, image_uri, sagemaker_job_grants, volume_key_grants
 
 VARIANT = "main"
+SERVERS = ROOT / "serving" / "vllm.yaml"
 STARTUP_S = 1800
 """Loading 16 GB of weights from S3 to a GPU takes minutes; SageMaker gives up after this."""
 TARGET_REQUESTS = 4.0
@@ -199,16 +203,8 @@ def _tracking() -> autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfi
 
 
 def container_environment(sm: SageMaker) -> dict[str, str]:
-    """vLLM in AWS's large model inference container, with LoRA adapters that come and go."""
-    return {
-        "HF_MODEL_ID": "/opt/ml/model",
-        "OPTION_ASYNC_MODE": "true",
-        "OPTION_ENABLE_LORA": "true",
-        "OPTION_ENTRYPOINT": "djl_python.lmi_vllm.vllm_async_service",
-        "OPTION_MAX_LORAS": str(sm.max_loras),
-        "OPTION_MAX_LORA_RANK": str(sm.max_lora_rank),
-        "OPTION_MAX_MODEL_LEN": str(sm.max_context),
-        "OPTION_ROLLING_BATCH": "disable",
-        "OPTION_TENSOR_PARALLEL_DEGREE": "max",
-        "SERVING_FAIL_FAST": "true",
-    }
+    """vLLM with LoRA adapters that come and go, as serving/vllm.yaml has it for the image."""
+    repository = sm.serving_image.rpartition("/")[2].partition(":")[0]
+    servers: dict[str, Any] = yaml.safe_load(SERVERS.read_text())
+    server = next((s for s in servers.values() if s["repository"] == repository), servers["lmi"])
+    return {name: value.format(**sm.model_dump()) for name, value in server["environment"].items()}

@@ -23,6 +23,8 @@ from infra.serving_stack import ServingStack
 PARAMETER = "/dropforge/deployment"
 FIRST_BYTE_MS = 2000
 """The API's target: an answer within 2 s at the 95th percentile."""
+SHUTDOWN_DAYS = (90, 30, 7)
+HOUR = cdk.Duration.hours(1)
 MINUTES_5 = cdk.Duration.minutes(5)
 
 
@@ -41,6 +43,7 @@ class MonitoringStack(cdk.Stack):
         super().__init__(scope, name, description="Dropforge: dashboard, alarms, deployment facts")
         self._action = actions.SnsAction(self._topic(settings, data))
         self._run_alarms(pipeline, settings)
+        self._provider_alarms()
         self._api_alarms(serving)
         dashboard(self, pipeline, serving)
         ssm.StringParameter(
@@ -97,16 +100,54 @@ class MonitoringStack(cdk.Stack):
             )
         self._alarm(
             "ExtractFailed",
-            custom("ExtractFailed", "MAX", cdk.Duration.hours(1)),
+            custom("ExtractFailed", "MAX", HOUR),
             "A project's database could not be read; its registry item `extract` says why.",
             threshold=1,
         )
         self._alarm(
             "WinRateLow",
-            custom("WinRate", "MIN", cdk.Duration.hours(1)),
+            custom("WinRate", "MIN", HOUR),
             "A model was judged worse than its opponent; it was not promoted. See its report.",
             threshold=settings.win_rate_floor,
             below=True,
+        )
+
+    def _provider_alarms(self) -> None:
+        """What the daily watch saw holds until it looks again."""
+        for days in SHUTDOWN_DAYS:
+            self._alarm(
+                f"ShutdownIn{days}Days",
+                custom("DaysUntilShutdown", "MIN", HOUR),
+                f"A champion's provider shuts it down within {days} days: `dropforge migrate`.",
+                threshold=days + 1,
+                below=True,
+                holds=True,
+            )
+        self._alarm(
+            "TrainingEnds",
+            custom("TrainingDaysLeft", "MIN", HOUR),
+            "A project's first backend takes no more jobs within 30 days: give it a `fallback`.",
+            threshold=31,
+            below=True,
+            holds=True,
+        )
+        self._alarm(
+            "MigrationFailed",
+            custom("MigrationFailed", "MAX", HOUR),
+            "A champion goes dark and its retraining elsewhere failed or had nowhere to go.",
+            threshold=1,
+        )
+        self._alarm(
+            "ProviderUnanswered",
+            custom("ProviderUnanswered", "MAX", HOUR),
+            "A provider's list of models could not be read: its shutdown dates may be stale.",
+            threshold=1,
+        )
+        self._alarm(
+            "FellBack",
+            custom("Fallbacks", "MAX", HOUR),
+            "A backend could not train and the next of the list was taken: `dropforge status`.",
+            threshold=1,
         )
 
     def _api_alarms(self, serving: ServingStack) -> None:
@@ -148,8 +189,14 @@ class MonitoringStack(cdk.Stack):
         threshold: float,
         periods: int = 1,
         below: bool = False,
+        holds: bool = False,
     ) -> None:
-        """An alarm that tells the topic when it starts and when it is over."""
+        """An alarm that tells the topic when it starts and when it is over.
+
+        Args:
+            holds: whether it stays as it is while there are no data, instead of being over.
+        """
+        missing = cloudwatch.TreatMissingData
         compare = cloudwatch.ComparisonOperator
         at_least, under = compare.GREATER_THAN_OR_EQUAL_TO_THRESHOLD, compare.LESS_THAN_THRESHOLD
         alarm = cloudwatch.Alarm(
@@ -161,7 +208,7 @@ class MonitoringStack(cdk.Stack):
             threshold=threshold,
             evaluation_periods=periods,
             comparison_operator=under if below else at_least,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            treat_missing_data=missing.IGNORE if holds else missing.NOT_BREACHING,
         )
         alarm.add_alarm_action(self._action)
         alarm.add_ok_action(self._action)

@@ -15,6 +15,7 @@ from infra.data_stack import DataStack
 from infra.extract import DATABASE_SECRETS, into_vpc
 from infra.function import Function
 from infra.permissions import Grant, deletes, lists, reads, table, uses_key, writes
+from infra.workflow import NAME
 
 EXPORTS, PROJECTS, SNAPSHOTS = "exports/*", "projects/*", "projects/*/versions/*"
 CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
@@ -26,6 +27,9 @@ CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
 )
 EXTRACTED = "exports/*/extracted/*"
 MESSAGES = ("exports/*.error.txt", "projects/*.error.txt")
+WEIGHTS = "models/*/config.json"
+PACKAGE_GROUP = "dropforge"
+"""SageMaker's model package group of the trained models; dropforge/backends knows the name too."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ def pipeline_functions(
     """
     specs = (
         *_data_functions(settings, data),
-        *_training_functions(settings, data),
-        *_judging_functions(settings, data),
-        *_background_functions(data),
+        *_training_functions(scope, settings, data),
+        *_judging_functions(scope, settings, data),
+        *_background_functions(scope, settings, data),
     )
     functions = {
         spec.name: Function(
@@ -109,23 +113,27 @@ def _data_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
     )
 
 
-def _training_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
+def _training_functions(scope: Construct, settings: Settings, data: DataStack) -> tuple[Spec, ...]:
     bucket = data.bucket_arn
     provider = (
-        reads_secret(data.openai_secret_arn),
+        reads_secret(*data.provider_secrets.values()),
         describes_training_jobs("sagemaker:StopTrainingJob"),
         serves_adapters(settings),
+        describes_models(),
+        registers_models("sagemaker:CreateModelPackage"),
     )
     environment = {
-        **provider_environment(settings, data),
+        **provider_environment(scope, settings, data),
         **_base_component(settings),
         "DROPFORGE_POLL_SECONDS": str(settings.poll_seconds),
+        "DROPFORGE_TRAINING_INSTANCE": settings.sagemaker.training_instance,
+        "DROPFORGE_WEBHOOKS": " ".join(settings.webhooks),
     }
     return (
         Spec(
             "launch",
             "train.launch",
-            (reads(bucket, VALIDATE, PROJECTS, TRAIN), writes(bucket, TRAIN), *provider),
+            (reads(bucket, VALIDATE, PROJECTS, TRAIN, WEIGHTS), writes(bucket, TRAIN), *provider),
             environment,
         ),
         Spec(
@@ -134,10 +142,28 @@ def _training_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]
             (reads(bucket, TRAIN, PROJECTS), writes(bucket, TRAIN), *provider),
             environment,
         ),
+        Spec(
+            "fallback",
+            "train.fallback",
+            (reads(bucket, TRAIN, PROJECTS), writes(bucket, TRAIN), *provider),
+            environment,
+        ),
+        Spec(
+            "parity",
+            "train.parity",
+            (
+                reads(bucket, TRAIN, PROJECTS),
+                writes(bucket, TRAIN),
+                describes_training_jobs(),
+                asks_endpoint(settings),
+            ),
+            environment,
+        ),
+        Spec("wait", "train.wait", ()),
     )
 
 
-def _judging_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
+def _judging_functions(scope: Construct, settings: Settings, data: DataStack) -> tuple[Spec, ...]:
     bucket = data.bucket_arn
     return (
         Spec("plan", "judge.plan", (reads(bucket, VALIDATE, PROJECTS),)),
@@ -147,11 +173,11 @@ def _judging_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
             (
                 reads(bucket, VALIDATE, PROJECTS, JUDGE),
                 writes(bucket, JUDGE),
-                reads_secret(data.openai_secret_arn, data.judge_secret_arn),
-                invokes_endpoint(settings),
+                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
+                asks_endpoint(settings),
             ),
             {
-                **provider_environment(settings, data),
+                **provider_environment(scope, settings, data),
                 "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
                 "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
             },
@@ -161,16 +187,32 @@ def _judging_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
             "judge.verdict",
             (reads(bucket, JUDGE, VALIDATE, TRAIN, PROJECTS), writes(bucket, JUDGE)),
         ),
-        Spec("promote", "promote.handler", (reads(bucket, JUDGE, PROJECTS),)),
+        Spec(
+            "promote",
+            "promote.handler",
+            (reads(bucket, JUDGE, PROJECTS), registers_models("sagemaker:UpdateModelPackage")),
+        ),
     )
 
 
-def _background_functions(data: DataStack) -> tuple[Spec, ...]:
+def _background_functions(
+    scope: Construct, settings: Settings, data: DataStack
+) -> tuple[Spec, ...]:
     """Those that EventBridge calls; the pipeline stack lets them look at runs or start them."""
     messages = (writes(data.bucket_arn, MESSAGES[0]), uses_key(data.key_arn, "states"))
     return (
         Spec("fail", "fail.handler", messages, background=True),
         Spec("schedule", "schedule.handler", (), background=True),
+        Spec(
+            "watch",
+            "watch.handler",
+            (
+                reads(data.bucket_arn, PROJECTS, VALIDATE),
+                reads_secret(*data.provider_secrets.values()),
+            ),
+            provider_environment(scope, settings, data),
+            background=True,
+        ),
         Spec(
             "extract",
             "extract.handler",
@@ -193,19 +235,45 @@ def reads_secret(*arns: str) -> Grant:
     return Grant(("secretsmanager:GetSecretValue",), arns)
 
 
-def provider_environment(settings: Settings, data: DataStack) -> dict[str, str]:
+def provider_environment(scope: Construct, settings: Settings, data: DataStack) -> dict[str, str]:
     """Where models are trained and asked."""
+    accesses = {
+        name: {
+            "base_url": settings.base_url(name).replace("{region}", cdk.Aws.REGION),
+            "secret_arn": arn,
+        }
+        for name, arn in data.provider_secrets.items()
+    }
     return {
         "DROPFORGE_ENDPOINT_NAME": settings.sagemaker.endpoint_name,
-        "DROPFORGE_OPENAI_BASE_URL": settings.openai_base_url,
-        "DROPFORGE_OPENAI_SECRET_ARN": data.openai_secret_arn,
+        "DROPFORGE_PROVIDERS": cdk.Stack.of(scope).to_json_string(accesses),
     }
 
 
-def invokes_endpoint(settings: Settings) -> Grant:
+def answers_waiting_runs(scope: Construct) -> Grant:
+    """Tell a run that waits for a webhook to go on."""
+    machine = cdk.Stack.of(scope).format_arn(
+        service="states",
+        resource="stateMachine",
+        resource_name=NAME,
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+    return Grant(("states:SendTaskSuccess",), (machine,))
+
+
+def asks_endpoint(settings: Settings) -> Grant:
+    """`invokes_endpoint`, tell one that sleeps from one without the model, and wake it."""
+    return invokes_endpoint(
+        settings,
+        "sagemaker:DescribeInferenceComponent",
+        "sagemaker:UpdateInferenceComponentRuntimeConfig",
+    )
+
+
+def invokes_endpoint(settings: Settings, *more: str) -> Grant:
     """Ask a model on the endpoint: the base component, or any of the adapters on it."""
     return Grant(
-        ("sagemaker:InvokeEndpoint",),
+        ("sagemaker:InvokeEndpoint", *more),
         (
             sagemaker_arn(f"endpoint/{settings.sagemaker.endpoint_name}"),
             sagemaker_arn("inference-component/dropforge-*"),
@@ -237,6 +305,37 @@ def serves_adapters(settings: Settings) -> Grant:
             sagemaker_arn("inference-component/dropforge-*"),
         ),
         "Each promoted model is an inference component, named when it is trained.",
+    )
+
+
+def describes_models() -> Grant:
+    """See which weights and image the endpoint's base component runs."""
+    return Grant(
+        ("sagemaker:DescribeModel",),
+        (sagemaker_arn("model/*"),),
+        "CloudFormation names the endpoint's model, in another stack.",
+    )
+
+
+def registers_models(*actions: str) -> Grant:
+    """Act on the packages of trained models."""
+    return Grant(
+        actions,
+        (
+            sagemaker_arn(f"model-package-group/{PACKAGE_GROUP}"),
+            sagemaker_arn(f"model-package/{PACKAGE_GROUP}/*"),
+        ),
+        "SageMaker numbers the packages; the statement is limited to Dropforge's group.",
+    )
+
+
+def describes_hub_models() -> Grant:
+    """See the models of SageMaker's public hub."""
+    hub = f"arn:{cdk.Aws.PARTITION}:sagemaker:{cdk.Aws.REGION}:aws"
+    return Grant(
+        ("sagemaker:DescribeHubContent",),
+        (f"{hub}:hub/SageMakerPublicHub", f"{hub}:hub-content/SageMakerPublicHub/Model/*"),
+        "A project names its model of AWS's public hub; the statement is limited to its models.",
     )
 
 

@@ -17,14 +17,16 @@ from infra import workflow
 from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.function import Function, log_group
+from infra.model_registry import ModelRegistry
 from infra.permissions import Grant, acknowledge_wildcards
-from infra.pipeline_functions import pipeline_functions
+from infra.pipeline_functions import answers_waiting_runs, pipeline_functions
 from infra.schedule import Schedule
 from infra.spark import Spark
 from infra.training import TrainingRole, image_uri, runs_training_jobs
 
 MONTHLY = "Starts a run for every project that asked for a monthly one"
 EXTRACTIONS = "Reads the databases of the projects that extract, and drops what is new"
+WATCH = "Reads the providers' lists of models for dates on which they shut down"
 MAX_RECEIVES = 3
 VISIBILITY_FACTOR = 6
 """AWS asks for a visibility timeout of at least six times the function's (Lambda guide)."""
@@ -40,12 +42,16 @@ class PipelineStack(cdk.Stack):
         self.drop_letters = self._queue("DropDeadLetters", keep=cdk.Duration.days(14))
         self.event_letters = self._queue("EventDeadLetters", keep=cdk.Duration.days(14))
         self.functions = pipeline_functions(self, settings, data, self.event_letters)
+        ModelRegistry(self, "Models")
         self.state_machine = self._state_machine()
         self._start(self.functions["drop"])
         self._feed(self.functions["drop"])
         self._notice_failures(self.functions["fail"])
         self._start(self.functions["schedule"])
         self._call_by_clock("Monthly", "schedule", settings.monthly_schedule, MONTHLY)
+        answers_waiting_runs(self).to(self.functions["wait"].role)
+        self._start(self.functions["watch"])
+        self._call_by_clock("Shutdowns", "watch", settings.watch_schedule, WATCH)
         self._call_by_clock("Extractions", "extract", settings.extract_schedule, EXTRACTIONS)
 
     def _call_by_clock(self, name: str, function: str, expression: str, description: str) -> None:
@@ -119,6 +125,7 @@ class PipelineStack(cdk.Stack):
     def _state_machine(self) -> sfn.StateMachine:
         settings, data = self._settings, self._data
         training = TrainingRole(self, "Training", settings, data)
+        training.let_train_without_instances(self.functions["launch"])
         role = runs_training_jobs(self, settings, data, training.role)
         spark = Spark(self, "Spark", settings, data) if settings.spark.image else None
         if spark:
@@ -140,6 +147,9 @@ class PipelineStack(cdk.Stack):
                     "KeyArn": data.key_arn,
                     "CreateTrainingJob": (
                         f"arn:{cdk.Aws.PARTITION}:states:::sagemaker:createTrainingJob.sync"
+                    ),
+                    "InvokeAndWait": (
+                        f"arn:{cdk.Aws.PARTITION}:states:::lambda:invoke.waitForTaskToken"
                     ),
                     "TrainingImage": image_uri(settings.sagemaker.training_image),
                     "TrainingRoleArn": training.role.role_arn,

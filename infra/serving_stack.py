@@ -6,13 +6,18 @@ import aws_cdk as cdk
 from constructs import Construct
 
 from infra.api import ChatApi
-from infra.asset import CHAT
+from infra.asset import CHAT, PIPELINE
 from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.endpoint import ModelEndpoint
 from infra.function import Function
-from infra.permissions import Grant
-from infra.pipeline_functions import invokes_endpoint, provider_environment, reads_secret
+from infra.permissions import Grant, table
+from infra.pipeline_functions import (
+    answers_waiting_runs,
+    invokes_endpoint,
+    provider_environment,
+    reads_secret,
+)
 
 
 class ServingStack(cdk.Stack):
@@ -41,11 +46,11 @@ class ServingStack(cdk.Stack):
                 Grant(
                     ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"), (data.table_arn,)
                 ),
-                reads_secret(data.openai_secret_arn),
+                reads_secret(*data.provider_secrets.values()),
                 invokes_endpoint(settings),
             ],
             environment={
-                **provider_environment(settings, data),
+                **provider_environment(self, settings, data),
                 "DROPFORGE_DEADLINE_SECONDS": f"{settings.deadline_seconds:g}",
             },
         )
@@ -57,8 +62,26 @@ class ServingStack(cdk.Stack):
             chat=self.chat.function,
             authorizer=authorize.function,
         )
+        if settings.webhooks:
+            self.api.add_webhooks(self._webhook(settings, data).function)
         self.endpoint = (
             ModelEndpoint(self, "Endpoint", settings.sagemaker, data)
             if settings.sagemaker.enabled
             else None
+        )
+
+    def _webhook(self, settings: Settings, data: DataStack) -> Function:
+        return Function(
+            self,
+            "webhook",
+            data=data,
+            settings=settings,
+            asset=PIPELINE,
+            handler="lambdas.webhook.handler.handler",
+            grants=[
+                table(data.table_arn),
+                reads_secret(*data.webhook_secrets.values()),
+                answers_waiting_runs(self),
+            ],
+            environment={"DROPFORGE_WEBHOOKS": self.to_json_string(data.webhook_secrets)},
         )

@@ -8,19 +8,46 @@ from constructs import Construct
 
 from infra.config import Settings
 from infra.data_stack import DataStack
-from infra.permissions import Grant, lists, reads, service_role, uses_key, writes
-from infra.pipeline_functions import sagemaker_arn
+from infra.function import Function
+from infra.model_registry import keeps_packages
+from infra.permissions import Grant, lists, objects, reads, service_role, uses_key, writes
+from infra.pipeline_functions import (
+    PACKAGE_GROUP,
+    describes_hub_models,
+    sagemaker_arn,
+)
 
 CONTAINER_ACCOUNT = "763104351884"
 """AWS's deep learning containers in most regions (November 2026); elsewhere give a URI."""
 LOGS_REASON = "SageMaker names the log streams; the statement is limited to its own log group."
+JOBS_REASON = "Training jobs are named when they are launched; the prefix is Dropforge's own."
+NETWORK_INTERFACES = Grant(
+    (
+        "ec2:CreateNetworkInterface",
+        "ec2:CreateNetworkInterfacePermission",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DeleteNetworkInterfacePermission",
+        "ec2:DescribeDhcpOptions",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcs",
+    ),
+    ("*",),
+    "SageMaker makes network interfaces with the job's role before they have a name (SageMaker"
+    " developer guide, CreateTrainingJob API: execution role permissions).",
+)
 
 
 class TrainingRole(Construct):
-    """The role of a training job: channels in, checkpoints and weights out, logs, metrics."""
+    """The role of a training job: channels in, checkpoints and weights out, logs, metrics.
+
+    AWS's own trainer (`sagemaker-serverless`) runs as the same role, and registers its model.
+    """
 
     def __init__(self, scope: Construct, name: str, settings: Settings, data: DataStack) -> None:
         super().__init__(scope, name)
+        self._settings, self._data = settings, data
         self.role = service_role(self, "Role", "sagemaker", "Dropforge: a training job")
         bucket = data.bucket_arn
         for grant in (
@@ -31,8 +58,34 @@ class TrainingRole(Construct):
             *sagemaker_job_grants("/aws/sagemaker/TrainingJobs"),
             *image_grants(settings.sagemaker.training_image),
             *volume_key_grants(data.key_arn),
+            keeps_packages(),
+            describes_hub_models(),
+            *((NETWORK_INTERFACES,) if settings.sagemaker.vpc.subnet_ids else ()),
         ):
             grant.to(self.role)
+
+    def let_train_without_instances(self, function: Function) -> None:
+        """Let a function create serverless training jobs, and tell it what they need."""
+        for grant in (
+            Grant(
+                ("sagemaker:AddTags", "sagemaker:CreateTrainingJob"),
+                (sagemaker_arn("training-job/dropforge-*"),),
+                JOBS_REASON,
+            ),
+            passes_role(self.role),
+            describes_hub_models(),
+            reads_recipes(),
+            *volume_key_grants(self._data.key_arn),
+        ):
+            grant.to(function.role)
+        for variable, value in {
+            "TRAINING_ROLE_ARN": self.role.role_arn,
+            "PACKAGE_GROUP_ARN": sagemaker_arn(f"model-package-group/{PACKAGE_GROUP}"),
+            "ACCEPT_EULA": str(self._settings.sagemaker.accept_eula).lower(),
+            "TRAINING_HOURS": str(self._settings.sagemaker.training_hours),
+            "KEY_ARN": self._data.key_arn,
+        }.items():
+            function.function.add_environment(f"DROPFORGE_{variable}", value)
 
 
 def runs_training_jobs(
@@ -45,7 +98,6 @@ def runs_training_jobs(
     """
     role = service_role(scope, "StateMachineRole", "states", "Dropforge: the state machine")
     jobs = sagemaker_arn("training-job/dropforge-*")
-    named = "Training jobs are named when they are launched; the prefix is Dropforge's own."
     rule = cdk.Stack.of(scope).format_arn(
         service="events",
         resource="rule",
@@ -60,18 +112,29 @@ def runs_training_jobs(
                 "sagemaker:StopTrainingJob",
             ),
             (jobs,),
-            named,
+            JOBS_REASON,
         ),
         Grant(("events:DescribeRule", "events:PutRule", "events:PutTargets"), (rule,)),
-        Grant(
-            ("iam:PassRole",),
-            (training.role_arn,),
-            conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-        ),
+        passes_role(training),
         *volume_key_grants(data.key_arn),
     ):
         grant.to(role)
     return role
+
+
+def passes_role(role: iam.Role) -> Grant:
+    """Give the role to a training job."""
+    return Grant(
+        ("iam:PassRole",),
+        (role.role_arn,),
+        conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+    )
+
+
+def reads_recipes() -> Grant:
+    """AWS's recipes, with the hyperparameters that serverless training jobs take."""
+    bucket = f"arn:{cdk.Aws.PARTITION}:s3:::jumpstart-cache-prod-{cdk.Aws.REGION}"
+    return objects(bucket, "recipes/*", actions=("s3:GetObject",))
 
 
 def sagemaker_job_grants(log_group: str) -> tuple[Grant, ...]:

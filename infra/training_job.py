@@ -14,6 +14,13 @@ from infra.config import Settings, has_local_storage
 Request = dict[str, Any]
 
 TRAINING_SCRIPT = "/opt/ml/input/data/code/train.py"
+METRICS = (
+    *("step", "train_loss", "eval_loss", "train_accuracy", "lr"),
+    *("tokens_per_second", "mfu", "max_memory_gb", "reward_accuracy", "reward_margin"),
+)
+"""What training/train.py prints as `name=value`; SageMaker takes 40 at most."""
+INTERNAL_RETRIES = 3
+"""How often SageMaker tries again after an InternalServerError of its own."""
 
 
 def waiting_s(settings: Settings) -> int:
@@ -27,7 +34,7 @@ def running_s(settings: Settings) -> int:
 
 
 def training_job(settings: Settings) -> Request:
-    """A training job on spot capacity, with checkpoints to go on from."""
+    """A training job on one instance of spot capacity, with checkpoints to go on from."""
     return {
         "TrainingJobName.$": "$.job.training_job_name",
         "RoleArn": "${TrainingRoleArn}",
@@ -36,8 +43,7 @@ def training_job(settings: Settings) -> Request:
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", TRAINING_SCRIPT],
             "MetricDefinitions": [
-                {"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"}
-                for name in ("step", "train_loss", "eval_loss")
+                {"Name": name, "Regex": rf"\b{name}=([0-9.eE+-]+)"} for name in METRICS
             ],
         },
         "HyperParameters.$": "$.job.hyperparameters",
@@ -54,8 +60,10 @@ def training_job(settings: Settings) -> Request:
             "MaxRuntimeInSeconds": running_s(settings),
             "MaxWaitTimeInSeconds": waiting_s(settings),
         },
+        "RetryStrategy": {"MaximumRetryAttempts": INTERNAL_RETRIES},
         "EnableManagedSpotTraining": True,
         "EnableNetworkIsolation": True,
+        **_network(settings),
         "Tags": [{"Key": "application", "Value": "dropforge"}],
     }
 
@@ -74,3 +82,12 @@ def _machine(settings: Settings) -> Request:
     if not has_local_storage(settings.sagemaker.training_instance):
         machine["VolumeKmsKeyId"] = "${KeyArn}"
     return machine
+
+
+def _network(settings: Settings) -> Request:
+    """The VPC that a job's traffic to S3 goes through, where one is set."""
+    vpc = settings.sagemaker.vpc
+    if not vpc.subnet_ids:
+        return {}
+    groups, subnets = list(vpc.security_group_ids), list(vpc.subnet_ids)
+    return {"VpcConfig": {"SecurityGroupIds": groups, "Subnets": subnets}}

@@ -1,26 +1,26 @@
 """The state machine, as data: what runs after what, what is tried again, and where failures go.
 
-Reads `{"run": {...}}`, the drop function's `Run`; every stage's result is placed beside it. Names
-in `${...}` are filled in at deployment. Times are in seconds.
+Reads `{"run": {...}}`, the drop function's `Run`; every stage's result is placed beside it. An
+input that has a `dataset` as well begins with training: the same data on another backend. Names in
+`${...}` are filled in at deployment. Times are in seconds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from infra.config import Settings
-from infra.training_job import training_job, waiting_s
-
-State = dict[str, Any]
+from infra.states import TRANSIENT, State, arn_name, guarded, retries, stage, task
+from infra.training_states import training_states
 
 NAME = "dropforge-pipeline"
-TIMEOUT_S = 7 * 24 * 3600
-"""A whole run: the longest training a project may ask for is 120 hours."""
-MARGIN_S = 10
-"""A task waits this much longer than its function runs, so that the function's error wins."""
-FUNCTIONS = ("clean", "validate", "launch", "poll", "plan", "judge", "verdict", "promote", "fail")
+TIMEOUT_S = 30 * 24 * 3600
+"""A whole run: a project may ask for trainings of 120 hours, on one backend after another."""
+FUNCTIONS = (
+    *("clean", "validate", "launch", "poll", "wait", "fallback", "parity", "plan", "judge"),
+    *("verdict", "promote", "fail"),
+)
 SPARK_DONE = {"clean": "Cleaned", "validate": "Validated"}
 SPARK_FOLDER = "local:///opt/dropforge/spark"
 """Where spark/Dockerfile puts the entry points."""
@@ -37,63 +37,28 @@ SPARK_CONF = {
 }
 """Workers of 4 vCPUs; the driver chooses a dataset's rows, at about 1 KB each."""
 
-_TRANSIENT = (
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-)
-
 
 def definition(settings: Settings) -> State:
     """The Amazon States Language document (JSONPath)."""
     return {
         "Comment": "Clean, validate, train, judge and promote what one dropped file holds.",
-        "StartAt": "Clean",
+        "StartAt": "Dataset?",
         "TimeoutSeconds": TIMEOUT_S,
         "States": {
+            "Dataset?": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.dataset", "IsPresent": True, "Next": "Launch"}],
+                "Default": "Clean",
+            },
             **_or_on_spark(settings, "clean", "$.clean", then="Validate"),
             **_or_on_spark(settings, "validate", "$.dataset", then="Launch"),
-            "Launch": _stage(settings, "launch", "$.job", then="StartTrainingJob?"),
-            "StartTrainingJob?": {
-                "Type": "Choice",
-                "Choices": [
-                    {
-                        "Variable": "$.job.start_training_job",
-                        "BooleanEquals": True,
-                        "Next": "TrainOnSageMaker",
-                    }
-                ],
-                "Default": "Poll",
-            },
-            "TrainOnSageMaker": _training(settings),
-            "Poll": _stage(settings, "poll", "$.poll", then="JobState?"),
-            "JobState?": {
-                "Type": "Choice",
-                "Choices": [
-                    {"Variable": "$.poll.state", "StringEquals": "Pending", "Next": "WaitForJob"},
-                    {"Variable": "$.poll.state", "StringEquals": "Completed", "Next": "Plan"},
-                ],
-                "Default": "UnknownJobState",
-            },
-            "WaitForJob": {"Type": "Wait", "SecondsPath": "$.job.poll_seconds", "Next": "Poll"},
-            "UnknownJobState": {
-                "Type": "Pass",
-                "Result": {
-                    "Error": "UnknownJobState",
-                    "Cause": "Poll answered with a state that is neither Pending nor Completed.",
-                },
-                "ResultPath": "$.error",
-                "Next": "Fail",
-            },
-            "Plan": _stage(settings, "plan", "$.plan", then="Judge"),
+            **training_states(settings, then="Plan"),
+            "Plan": stage(settings, "plan", "$.plan", then="Judge"),
             "Judge": _judging(settings),
-            "Verdict": _stage(settings, "verdict", "$.evaluation", then="Promote"),
-            "Promote": _stage(settings, "promote", "$.promotion", then="Succeeded"),
+            "Verdict": stage(settings, "verdict", "$.evaluation", then="Promote"),
+            "Promote": stage(settings, "promote", "$.promotion", then="Succeeded"),
             "Succeeded": {"Type": "Succeed"},
-            "Fail": _guarded(
-                _task(settings, "fail"), result=None, then="Failed", on_error="Failed"
-            ),
+            "Fail": guarded(task(settings, "fail"), result=None, then="Failed", on_error="Failed"),
             "Failed": {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
         },
     }
@@ -101,30 +66,13 @@ def definition(settings: Settings) -> State:
 
 def substitutions(functions: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
     """What the `${...}` names stand for: `functions` by name to ARN, and the other `values`."""
-    arns = {_arn_name(name): arn for name, arn in functions.items()}
+    arns = {arn_name(name): arn for name, arn in functions.items()}
     return {**arns, **values}
 
 
 def placeholders(document: str) -> set[str]:
     """The `${...}` names in a definition's JSON text."""
     return set(re.findall(r"\$\{(\w+)\}", document))
-
-
-def _arn_name(function: str) -> str:
-    return f"{function.capitalize()}FunctionArn"
-
-
-def _task(settings: Settings, function: str) -> State:
-    return {
-        "Type": "Task",
-        "Resource": f"${{{_arn_name(function)}}}",
-        "TimeoutSeconds": settings.functions.of(function).timeout_s + MARGIN_S,
-    }
-
-
-def _stage(settings: Settings, function: str, result: str, *, then: str) -> State:
-    """The state that calls a function with the whole state and places its result."""
-    return _guarded(_task(settings, function), result=result, then=then)
 
 
 def _or_on_spark(settings: Settings, function: str, result: str, *, then: str) -> dict[str, State]:
@@ -134,15 +82,15 @@ def _or_on_spark(settings: Settings, function: str, result: str, *, then: str) -
     Spark, TooLargeError fails the run as any other error does.
     """
     name = function.capitalize()
-    stage = _stage(settings, function, result, then=then)
+    state = stage(settings, function, result, then=then)
     if not settings.spark.image:
-        return {name: stage}
+        return {name: state}
     on_spark, after = f"{name}OnSpark", f"{SPARK_DONE[function]}OnSpark"
     too_large = {"ErrorEquals": ["TooLargeError"], "ResultPath": "$.too_large", "Next": on_spark}
     return {
-        name: {**stage, "Catch": [too_large, *stage["Catch"]]},
+        name: {**state, "Catch": [too_large, *state["Catch"]]},
         on_spark: _spark_job(function, then=after),
-        after: stage,
+        after: state,
     }
 
 
@@ -176,41 +124,16 @@ def _spark_job(function: str, *, then: str) -> State:
     }
     passing = ("InternalServerException", "ServiceQuotaExceededException", "SdkClientException")
     return {
-        **_guarded(task, result="$.spark", then=then),
+        **guarded(task, result="$.spark", then=then),
         "ResultSelector": {"stage": function},
-        **_retries(*(f"EMRServerless.{error}" for error in passing)),
+        **retries(*(f"EMRServerless.{error}" for error in passing)),
     }
-
-
-def _guarded(state: State, *, result: str | None, then: str, on_error: str = "Fail") -> State:
-    """A state that tries again what may pass, and otherwise tells why it went wrong."""
-    caught = "$.error" if on_error == "Fail" else "$.fail_error"
-    return {
-        **state,
-        **_retries("RetryableError", *_TRANSIENT),
-        "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": caught, "Next": on_error}],
-        "ResultPath": result,
-        "Next": then,
-    }
-
-
-def _retries(*errors: str) -> State:
-    """Six tries over about three minutes, spread out so that parallel tasks do not meet again."""
-    retry = {
-        "ErrorEquals": list(errors),
-        "IntervalSeconds": 5,
-        "MaxAttempts": 5,
-        "BackoffRate": 2,
-        "MaxDelaySeconds": 120,
-        "JitterStrategy": "FULL",
-    }
-    return {"Retry": [retry]}
 
 
 def _judging(settings: Settings) -> State:
     """One judge task for each batch of tickets; a batch that fails for good fails the stage."""
-    batch = {**_task(settings, "judge"), **_retries("RetryableError", *_TRANSIENT), "End": True}
-    return _guarded(
+    batch = {**task(settings, "judge"), **retries("RetryableError", *TRANSIENT), "End": True}
+    return guarded(
         {
             "Type": "Map",
             "ItemsPath": "$.plan.batches",
@@ -230,20 +153,3 @@ def _judging(settings: Settings) -> State:
         result="$.batches",
         then="Verdict",
     )
-
-
-def _training(settings: Settings) -> State:
-    """A SageMaker training job, waited for; Poll then reads how it ended, whichever way it did."""
-    return {
-        **_guarded(
-            {
-                "Type": "Task",
-                "Resource": "${CreateTrainingJob}",
-                "TimeoutSeconds": waiting_s(settings) + 3600,
-                "Parameters": training_job(settings),
-            },
-            result=None,
-            then="Poll",
-        ),
-        **_retries("SageMaker.AmazonSageMakerException"),
-    }

@@ -7,6 +7,7 @@ configuration, notes the stage's progress in the registry, and turns AWS's passi
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import cache, cached_property, wraps
@@ -21,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dropforge.artifacts import Run, project_snapshot_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
-from dropforge.errors import DropforgeError, RetryableError
+from dropforge.errors import DropforgeError, RetryableError, TrainingFailedError
 from dropforge.project import ProjectConfig
 from dropforge.settings import Settings
 
@@ -88,6 +89,24 @@ def count_metrics(project: str, metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
         emf.add_metric(name, MetricUnit.NoUnit, value)
     emf.flush_metrics()
+
+
+def said(error: Event) -> str | None:
+    """What one of our own errors, as the state machine caught it, says for itself; else None."""
+    try:
+        cause = json.loads(str(error.get("Cause", "")))
+    except ValueError:
+        return None
+    if not isinstance(cause, dict):
+        return None
+    message = str(cause.get("errorMessage", ""))
+    code, colon, _ = message.partition(":")
+    if colon and code.isupper() and " " not in code:
+        return message
+    if "FailureReason" in cause:
+        job, reason = cause.get("TrainingJobName", ""), cause["FailureReason"]
+        return str(TrainingFailedError(f"Job {job} ended without a model: {reason}"))
+    return None
 
 
 StageFunction = Callable[[Edge, Event], Result]

@@ -22,8 +22,7 @@ app = typer.Typer(
     help="The whole of Dropforge on this machine: no AWS account, no Docker, no key.\n\n"
     "DROPFORGE_PORT (default 4566) is the first of three consecutive ports on 127.0.0.1;"
     " DROPFORGE_STATE (default .local) is the folder that holds everything written;"
-    " DROPFORGE_SPARK_FROM (default: 2 GB, as on AWS) are the bytes from which on an export is"
-    " cleaned by Spark (make .venv-spark/.ready).",
+    " DROPFORGE_CONTEXT (a JSON object) are CDK context values, as `-c` gives them on AWS.",
     no_args_is_help=True,
     add_completion=False,
 )

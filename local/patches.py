@@ -82,6 +82,60 @@ def with_max_concurrency_path(run_items: Patched, resolve: Patched) -> Patched:
     return ran
 
 
+def with_timeout_path(execute_task: Patched, resolve: Patched) -> Patched:
+    """Honours a Task state's TimeoutSecondsPath.
+
+    Why: ministack reads TimeoutSeconds only, so a wait for a task token would last a day. Not
+    needed any more when tests/contract/test_emulator_states.py passes without it.
+    """
+
+    @functools.wraps(execute_task)
+    def executed(state: dict[str, Any], raw_input: Any, execution: Any, context: Any) -> Any:
+        path = state.get("TimeoutSecondsPath")
+        if path is not None:
+            state = {**state, "TimeoutSeconds": resolve(path, raw_input, context)}
+        return execute_task(state, raw_input, execution, context)
+
+    return executed
+
+
+class _CallbackFailedError(Exception):
+    """Carries the error of a function that was to keep a task token."""
+
+
+def with_callback_failures(
+    invoke: Patched, call_lambda: Patched, error: type[Exception]
+) -> tuple[Patched, Patched]:
+    """Fails a waitForTaskToken task at once when its function raises, as Step Functions does.
+
+    Why: ministack swallows the `error` and waits for the token until the task's timeout. Not needed
+    any more when tests/contract/test_emulator_states.py passes without it. Returns replacements for
+    stepfunctions._invoke_with_callback and _call_lambda.
+    """
+    current = threading.local()
+
+    @functools.wraps(call_lambda)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call_lambda(*args, **kwargs)
+        except error as failed:
+            if getattr(current, "waits", False):
+                raise _CallbackFailedError from failed
+            raise
+
+    @functools.wraps(invoke)
+    def invoked(*args: Any, **kwargs: Any) -> Any:
+        current.waits = True
+        try:
+            return invoke(*args, **kwargs)
+        except _CallbackFailedError as failed:
+            raise failed.__cause__ or failed from None
+        finally:
+            current.waits = False
+
+    return invoked, called
+
+
 def with_version_id(fire: Patched, dispatch: Patched) -> tuple[Patched, Patched]:
     """Adds `version-id` to the S3 events on EventBridge, as S3 does for a bucket with versioning.
 
@@ -229,6 +283,14 @@ def apply(code_folder: Path) -> None:
     lambda_svc._execute_function_warm = with_exception_names(lambda_svc._execute_function_warm)
     stepfunctions._run_map_items = with_max_concurrency_path(
         stepfunctions._run_map_items, stepfunctions._resolve_path_or_ctx
+    )
+    stepfunctions._execute_task = with_timeout_path(
+        stepfunctions._execute_task, stepfunctions._resolve_path_or_ctx
+    )
+    stepfunctions._invoke_with_callback, stepfunctions._call_lambda = with_callback_failures(
+        stepfunctions._invoke_with_callback,
+        stepfunctions._call_lambda,
+        stepfunctions._ExecutionError,
     )
     s3._fire_s3_event, eventbridge._dispatch_event = with_version_id(
         s3._fire_s3_event, eventbridge._dispatch_event

@@ -1,8 +1,8 @@
 """What ops does once after the first `cdk deploy`, done for the local default.
 
 Uploads the training script (`code/`) and the base weights (`models/<base model>/`), and creates the
-endpoint and the base model's inference component, which the deployer strips from the template, in
-the SageMaker stand-in. Everything that is there already is left alone.
+endpoint, the base model's inference component and the model package group, which the deployer
+strips from the template, in the SageMaker stand-in. Everything that is there already is left alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import ClientError
 
 from dropforge.artifacts import CODE, MODELS
+from dropforge.backends.model_packages import GROUP
 from local.deploy import client_config, session
-from local.settings import BASE_MODEL, Settings
+from local.settings import ACCOUNT, BASE_MODEL, Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,7 +39,7 @@ def seed(settings: Settings, bucket: str, weights: Path | None, say: Callable[[s
         for file in sorted(path for path in weights.rglob("*") if path.is_file()):
             key = f"{MODELS}/{BASE_MODEL}/{file.relative_to(weights).as_posix()}"
             _upload(s3, bucket, key, file, compare_etag=False)
-    _endpoint(settings)
+    _endpoint(settings, bucket)
 
 
 def _code(folder: Path) -> Iterator[Path]:
@@ -60,8 +61,8 @@ def _upload(s3: S3Client, bucket: str, key: str, file: Path, *, compare_etag: bo
         s3.put_object(Bucket=bucket, Key=key, Body=body)
 
 
-def _endpoint(settings: Settings) -> None:
-    """Creates the endpoint and the base component under the names that the functions were given."""
+def _endpoint(settings: Settings, bucket: str) -> None:
+    """Creates endpoint, base component and package group under the names that functions know."""
     names = _function_environment(settings)
     endpoint, base = names.get("DROPFORGE_ENDPOINT_NAME"), names.get("DROPFORGE_BASE_COMPONENT")
     if endpoint is None or base is None:
@@ -69,10 +70,32 @@ def _endpoint(settings: Settings) -> None:
     sagemaker = session().client(
         "sagemaker", endpoint_url=settings.sagemaker_url, config=client_config()
     )
+    if not _exists(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=GROUP)):
+        sagemaker.create_model_package_group(ModelPackageGroupName=GROUP)
+    if not _exists(lambda: sagemaker.describe_model(ModelName=BASE_MODEL)):
+        _base_model(sagemaker, bucket)
     if not _exists(lambda: sagemaker.describe_endpoint(EndpointName=endpoint)):
         sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
     if not _exists(lambda: sagemaker.describe_inference_component(InferenceComponentName=base)):
         _base_component(sagemaker, endpoint, base)
+
+
+def _base_model(sagemaker: SageMakerClient, bucket: str) -> None:
+    """As infra/endpoint.py makes it: the model server's image on the weights in the bucket."""
+    sagemaker.create_model(
+        ModelName=BASE_MODEL,
+        ExecutionRoleArn=f"arn:aws:iam::{ACCOUNT}:role/endpoint",
+        PrimaryContainer={
+            "Image": "serving:local",
+            "ModelDataSource": {
+                "S3DataSource": {
+                    "S3Uri": f"s3://{bucket}/{MODELS}/{BASE_MODEL}/",
+                    "S3DataType": "S3Prefix",
+                    "CompressionType": "None",
+                }
+            },
+        },
+    )
 
 
 def _base_component(sagemaker: SageMakerClient, endpoint: str, base: str) -> None:

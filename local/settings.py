@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,14 @@ ACCOUNT: Final = "000000000000"
 BASE_MODEL: Final = "smollm2-135m-instruct"
 DEFAULT_PORT: Final = 4566
 POLL_SECONDS: Final = 2
+PROVIDERS: Final = {
+    "openai": "/v1",
+    "azure": "/openai/v1",
+    "bedrock": "/v1",
+    "together": "/together/v1",
+    "local": "/v1",
+}
+"""Every hosted provider is the model server here, under the path of the provider's dialect."""
 
 
 class SetupError(RuntimeError):
@@ -30,20 +39,20 @@ class Settings:
 
     `port` is the first of three consecutive ones on 127.0.0.1: emulator, model server, SageMaker
     stand-in. `state` is an absolute folder that holds everything written; wiping it starts anew.
-    `spark_from` are the bytes from which on an export goes to Spark; None: as many as on AWS.
+    `over` are CDK context values over the local ones, as `-c` gives them on AWS.
     """
 
     port: int
     state: Path
     root: Path = ROOT
-    spark_from: int | None = None
+    over: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Reads DROPFORGE_PORT, DROPFORGE_STATE and DROPFORGE_SPARK_FROM.
+        """Reads DROPFORGE_PORT, DROPFORGE_STATE and DROPFORGE_CONTEXT (a JSON object).
 
         Raises:
-            SetupError: the port is out of range, or the bytes are no number.
+            SetupError: the port is out of range, or the context is no JSON object.
         """
         given = environment.get("DROPFORGE_PORT") or str(DEFAULT_PORT)
         if not given.isdecimal() or not 1024 <= int(given) <= 65533:
@@ -51,11 +60,17 @@ class Settings:
                 f"DROPFORGE_PORT={given!r}: give the first of three free ports, 1024 to 65533."
             )
         state = Path(environment.get("DROPFORGE_STATE") or ".local")
-        spark_from = environment.get("DROPFORGE_SPARK_FROM") or None
-        if spark_from is not None and not spark_from.isdecimal():
-            raise SetupError(f"DROPFORGE_SPARK_FROM={spark_from!r}: give a number of bytes.")
-        bytes_ = int(spark_from) if spark_from else None
-        return cls(int(given), (ROOT / state).resolve(), spark_from=bytes_)
+        text = environment.get("DROPFORGE_CONTEXT") or "{}"
+        try:
+            over = json.loads(text)
+        except ValueError:
+            over = None
+        if not isinstance(over, dict):
+            raise SetupError(
+                f"DROPFORGE_CONTEXT={text!r}: give a JSON object of CDK context values, such as"
+                ' {"max_bytes": 4000000}.'
+            )
+        return cls(int(given), (ROOT / state).resolve(), over=over)
 
     @property
     def emulator_url(self) -> str:
@@ -107,20 +122,20 @@ class Settings:
         """The CDK context values that differ from AWS: interpreter, URLs, model, pace, Spark."""
         machine = platform.machine().lower()
         arm = machine in ("arm64", "aarch64")
-        over: dict[str, Any] = {
+        here: dict[str, Any] = {
             "python": self.lambda_python,
             "architecture": "arm64" if arm else "x86_64",
-            "openai_base_url": f"{self.model_url}/v1",
+            "providers": {name: f"{self.model_url}{path}" for name, path in PROVIDERS.items()},
+            "webhooks": ["openai", "local"],
             "judge_base_url": f"{self.model_url}/v1",
             "poll_seconds": POLL_SECONDS,
             "sagemaker.base_model": BASE_MODEL,
             "spark.image": "local",
         }
-        if self.spark_from is not None:
-            over["max_bytes"] = self.spark_from
         # Wheels for this machine: AWS's glibc for the emulator's Python is older than numpy's.
         system = "apple-darwin" if sys.platform == "darwin" else "manylinux_2_28"
-        return {**over, "platform": f"{'aarch64' if arm else 'x86_64'}-{system}"}
+        here["platform"] = f"{'aarch64' if arm else 'x86_64'}-{system}"
+        return {**here, **self.over}
 
     @property
     def client_environment(self) -> dict[str, str]:

@@ -6,6 +6,9 @@ runs is left running and a changed template is deployed.
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
 import shlex
 import shutil
 import sys
@@ -123,13 +126,30 @@ def up(settings: Settings, say: Say, tell: Say) -> None:
         ready("model server")
     outputs = deploy.outputs(settings)
     seed.seed(settings, outputs["bucket"], base_weights(settings), say)
-    write_env(settings, deploy.local_api_url(settings, outputs["api_url"]))
+    api_url = deploy.local_api_url(settings, outputs["api_url"])
+    write_webhooks(settings, api_url)
+    write_env(settings, api_url)
 
 
 def base_weights(settings: Settings) -> Path | None:
     """The folder of converted base weights that the model server made, once it has."""
     found = sorted((settings.state / "serving").glob(f"**/{BASE_MODEL}/model.safetensors"))
     return found[0].parent if found else None
+
+
+def write_webhooks(settings: Settings, api_url: str) -> None:
+    """Has the model server send signed webhooks, and puts its signing secret in place, as ops does
+    with the one that a provider's console shows."""
+    file = settings.state / "serving" / "webhooks.json"
+    if file.exists():
+        secret = json.loads(file.read_text())["secret"]
+    else:
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    file.write_text(json.dumps({"url": f"{api_url}/webhooks/openai", "secret": secret}))
+    manager = deploy.session().client(
+        "secretsmanager", endpoint_url=settings.emulator_url, config=deploy.client_config()
+    )
+    manager.put_secret_value(SecretId="dropforge/openai-webhook", SecretString=secret)
 
 
 def write_env(settings: Settings, api_url: str) -> None:

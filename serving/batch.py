@@ -15,8 +15,8 @@ class Generation:
     """One request, as the engine sees it.
 
     `on_token` is called from the engine's thread with each token id, then once with None when the
-    request is over: at an end token, which is not passed on, or after `max_tokens`. `on_error` is
-    called instead if it fails.
+    request is over: at an end token, which is not passed on but kept as `ended`, or after
+    `max_tokens`. `on_error` is called instead if it fails.
     """
 
     adapter: Path | None
@@ -29,6 +29,7 @@ class Generation:
     on_error: Callable[[Exception], None]
     cancelled: bool = False
     produced: int = 0
+    ended: int | None = None
     random: torch.Generator = field(init=False)
 
     def __post_init__(self) -> None:

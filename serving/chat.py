@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -51,7 +52,11 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The body of a chat completion. Unlike OpenAI's, the default temperature is 0."""
+    """The body of a chat completion. Unlike OpenAI's, the default temperature is 0.
+
+    `return_token_ids` is vLLM's: the answer then has `prompt_token_ids`, and its choice `token_ids`
+    with the end token, if one was reached.
+    """
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -67,6 +72,7 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = None
     logprobs: bool | None = None
     response_format: dict[str, Any] | None = None
+    return_token_ids: bool | None = None
 
     def check_supported(self) -> None:
         """Refuse what would change the answer and is not there.
@@ -80,11 +86,25 @@ class ChatRequest(BaseModel):
             "tools": bool(self.tools),
             "logprobs": bool(self.logprobs),
             "response_format": json_wanted and self.model != JUDGE_MODEL,
+            "return_token_ids": bool(self.return_token_ids and self.stream),
         }
         for name, wanted in unsupported.items():
             if wanted:
                 message = f"Unsupported parameter: '{name}' is not supported with this model."
                 raise ApiError(400, message, param=name, code="unsupported_parameter")
+
+
+@dataclass
+class Answer:
+    """An answer under way: `pieces` gives it bit by bit, and fills `output` with its token ids.
+
+    The judge has no token ids; `prompt_tokens` counts its words.
+    """
+
+    prompt_tokens: int
+    pieces: AsyncGenerator[Piece, None]
+    prompt: list[int] | None = None
+    output: list[int] | None = None
 
 
 class Answers:
@@ -95,9 +115,8 @@ class Answers:
         self._catalogue = catalogue
         self._judge = judge
 
-    async def prepare(self, body: ChatRequest) -> tuple[int, AsyncGenerator[Piece, None]]:
-        """The prompt's length in tokens, and the answer piece by piece; errors come before the
-        first piece.
+    async def prepare(self, body: ChatRequest) -> Answer:
+        """The answer to be; errors come before its first piece.
 
         Raises:
             ApiError: the model is unknown, the prompt too long or malformed, a parameter
@@ -123,11 +142,11 @@ class Answers:
                 code="context_length_exceeded",
             )
         limit = wanted or min(room, DEFAULT_MAX_TOKENS)
-        return len(prompt), self._generate(body, adapter, prompt, limit)
+        output: list[int] = []
+        pieces = self._generate(body, adapter, prompt, limit, output)
+        return Answer(len(prompt), pieces, prompt, output)
 
-    async def _prepare_judge(
-        self, messages: list[dict[str, str]]
-    ) -> tuple[int, AsyncGenerator[Piece, None]]:
+    async def _prepare_judge(self, messages: list[dict[str, str]]) -> Answer:
         prompt = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
         try:
             verdict = await run_in_threadpool(self._judge.answer, prompt)
@@ -137,10 +156,10 @@ class Answers:
         async def whole() -> AsyncGenerator[Piece, None]:
             yield Piece(verdict, len(verdict.split()), "stop")
 
-        return len(prompt.split()), whole()
+        return Answer(len(prompt.split()), whole())
 
     async def _generate(
-        self, body: ChatRequest, adapter: Any, prompt: list[int], limit: int
+        self, body: ChatRequest, adapter: Any, prompt: list[int], limit: int, output: list[int]
     ) -> AsyncGenerator[Piece, None]:
         loop = asyncio.get_running_loop()
         arrivals: asyncio.Queue[int | Exception | None] = asyncio.Queue()
@@ -161,19 +180,21 @@ class Answers:
         )
         stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         stream = TextStream(self._engine.tokenizer, stops)
-        tokens = 0
         self._engine.submit(generation)
         try:
             while (token := await arrivals.get()) is not None:
                 if isinstance(token, Exception):
                     raise ApiError(500, f"Generation failed: {token}") from token
-                tokens += 1
+                output.append(token)
                 text = stream.add(token)
                 if text and not stream.stopped:
-                    yield Piece(text, tokens)
+                    yield Piece(text, len(output))
                 if stream.stopped:
-                    yield Piece(text, tokens, "stop")
+                    yield Piece(text, len(output), "stop")
                     return
+            tokens = len(output)
+            if generation.ended is not None:
+                output.append(generation.ended)
             yield Piece(stream.finish(), tokens, "length" if tokens >= limit else "stop")
         finally:
             generation.cancelled = True
@@ -188,32 +209,31 @@ def usage(prompt_tokens: int, completion_tokens: int) -> Record:
     }
 
 
-async def collect(
-    body: ChatRequest, request: Request, prompt_tokens: int, pieces: AsyncGenerator[Piece, None]
-) -> Response:
+async def collect(body: ChatRequest, request: Request, made: Answer) -> Response:
     """The whole answer as one JSON body; generation ends when the client hangs up."""
-    text, last = "", Piece("", 0)
+    text, last, pieces = "", Piece("", 0), made.pieces
     async for last in pieces:
         text += last.text
         if last.tokens % 16 == 0 and await request.is_disconnected():
             break
     await pieces.aclose()
     message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": last.finish, "logprobs": None}
+    choice: Record = {"index": 0, "message": message, "finish_reason": last.finish}
+    choice["logprobs"] = None
     answer = {
         "id": new_id("chatcmpl-"),
         "object": "chat.completion",
         "created": now(),
         "model": body.model,
         "choices": [choice],
-        "usage": usage(prompt_tokens, last.tokens),
+        "usage": usage(made.prompt_tokens, last.tokens),
     }
+    if body.return_token_ids:
+        answer["prompt_token_ids"], choice["token_ids"] = made.prompt, made.output
     return JSONResponse(answer)
 
 
-async def events(
-    body: ChatRequest, prompt_tokens: int, pieces: AsyncGenerator[Piece, None]
-) -> AsyncGenerator[str, None]:
+async def events(body: ChatRequest, made: Answer) -> AsyncGenerator[str, None]:
     """The answer as server-sent events, ending with [DONE]."""
     counted = body.stream_options is not None and body.stream_options.include_usage
     head: Record = {
@@ -230,7 +250,7 @@ async def events(
     yield chunk({"role": "assistant", "content": ""})
     last = Piece("", 0)
     try:
-        async for last in pieces:
+        async for last in made.pieces:
             if last.text:
                 yield chunk({"content": last.text})
     except ApiError as error:
@@ -238,7 +258,7 @@ async def events(
         return
     yield chunk({}, last.finish)
     if counted:
-        yield sse(head | {"choices": [], "usage": usage(prompt_tokens, last.tokens)})
+        yield sse(head | {"choices": [], "usage": usage(made.prompt_tokens, last.tokens)})
     yield "data: [DONE]\n\n"
 
 
@@ -253,10 +273,10 @@ def chat_routes(answers: Answers) -> APIRouter:
 
     @router.post("/completions")
     async def complete(body: ChatRequest, request: Request) -> Response:
-        prompt_tokens, pieces = await answers.prepare(body)
+        made = await answers.prepare(body)
         if not body.stream:
-            return await collect(body, request, prompt_tokens, pieces)
-        stream = events(body, prompt_tokens, pieces)
+            return await collect(body, request, made)
+        stream = events(body, made)
         return StreamingResponse(stream, media_type="text/event-stream")
 
     return router

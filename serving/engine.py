@@ -241,6 +241,7 @@ class Engine:
     def _emit(self, row: Generation, token: int) -> bool:
         """Hand a token on; whether the row goes on after it."""
         if row.cancelled or token in self._ends:
+            row.ended = None if row.cancelled else token
             row.on_token(None)
             return False
         row.produced += 1

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Form, Query, Request, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Form, Header, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from serving.errors import ApiError
-from serving.store import TERMINAL, FileStore, JobStore, Record, new_id, now, page
+from serving.store import TERMINAL, FileStore, JobStore, Lifecycle, Record, new_id, now, page
 from serving.trainer import Trainer
 from serving.weights import BASE_MODEL
 from training import train
 
-INTERNAL = ("order", "model_name", "train_hyperparameters", "model_deleted")
+INTERNAL = ("order", "model_name", "train_hyperparameters", "model_deleted", "idempotency_key")
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -193,23 +195,68 @@ def file_routes(files: FileStore) -> APIRouter:
     return router
 
 
-def job_routes(jobs: JobStore, files: FileStore, trainer: Trainer) -> APIRouter:
-    """/v1/fine_tuning/jobs."""
-    router = APIRouter(prefix="/v1/fine_tuning/jobs")
+@dataclass(frozen=True)
+class Training:
+    """What creates and cancels jobs, whichever provider's words they are asked for in."""
 
-    @router.post("")
-    def create(body: JobRequest, later: BackgroundTasks) -> Record:
-        if body.model != BASE_MODEL:
+    jobs: JobStore
+    files: FileStore
+    trainer: Trainer
+    lifecycle: Lifecycle
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def create(self, body: JobRequest, key: str | None, later: BackgroundTasks) -> Record:
+        """A new job, whose files are checked later; the earlier one of the same Idempotency-Key.
+
+        Raises:
+            ApiError: 403, the account may not train (asked before anything else, as OpenAI does);
+            400, the model cannot be trained or a file is wrong.
+        """
+        if self.lifecycle.training_closed:
+            message = "Fine-tuning is no longer available for this organization."
+            raise ApiError(403, message, code="training_not_available")
+        if body.model != BASE_MODEL or self.lifecycle.ended(body.model):
             message = f"Model {body.model} is not available for fine-tuning or does not exist."
             raise ApiError(400, message, param="model", code="model_not_available")
         for param in ("training_file", "validation_file"):
-            check_file(files, getattr(body, param), param)
-        newest = jobs.all()[:1]
-        job = new_job(body, newest[0]["order"] + 1 if newest else 1)
-        jobs.add(job)
-        jobs.log(job["id"], f"Created fine-tuning job: {job['id']}")
-        later.add_task(trainer.validate, job["id"])
-        return public(job)
+            check_file(self.files, getattr(body, param), param)
+        with self.lock:
+            known = self.jobs.find(key) if key else None
+            if known:
+                return known
+            newest = self.jobs.all()[:1]
+            job = new_job(body, newest[0]["order"] + 1 if newest else 1) | {"idempotency_key": key}
+            self.jobs.add(job)
+        self.jobs.log(job["id"], f"Created fine-tuning job: {job['id']}")
+        later.add_task(self.trainer.validate, job["id"])
+        return job
+
+    def cancel(self, job_id: str) -> Record:
+        """The cancelled job.
+
+        Raises:
+            ApiError: 404, there is no such job; 400, it has ended.
+        """
+        status = self.jobs.get(job_id)["status"]
+        if status in TERMINAL or not self.trainer.cancel(job_id):
+            status = self.jobs.get(job_id)["status"]
+            message = f"Job {job_id} has already ended, with the status {status}."
+            raise ApiError(400, message, param="fine_tune_id", code="invalid_status")
+        return self.jobs.get(job_id)
+
+
+def job_routes(training: Training) -> APIRouter:
+    """/v1/fine_tuning/jobs."""
+    router = APIRouter(prefix="/v1/fine_tuning/jobs")
+    jobs = training.jobs
+
+    @router.post("")
+    def create(
+        body: JobRequest,
+        later: BackgroundTasks,
+        idempotency_key: Annotated[str | None, Header()] = None,
+    ) -> Record:
+        return public(training.create(body, idempotency_key, later))
 
     @router.get("")
     def list_jobs(request: Request, after: str | None = None, limit: Limit = 20) -> Record:
@@ -223,13 +270,7 @@ def job_routes(jobs: JobStore, files: FileStore, trainer: Trainer) -> APIRouter:
 
     @router.post("/{job_id}/cancel")
     def cancel(job_id: str) -> Record:
-        status = jobs.get(job_id)["status"]
-        if status in TERMINAL or not trainer.cancel(job_id):
-            message = (
-                f"Job {job_id} has already ended, with the status {jobs.get(job_id)['status']}."
-            )
-            raise ApiError(400, message, param="fine_tune_id", code="invalid_status")
-        return public(jobs.get(job_id))
+        return public(training.cancel(job_id))
 
     @router.get("/{job_id}/events")
     def events(job_id: str, after: str | None = None, limit: Limit = 20) -> Record:

@@ -10,7 +10,7 @@ from pathlib import Path
 from serving.embeddings import EMBEDDING_MODEL
 from serving.errors import ApiError, model_not_found
 from serving.judge import JUDGE_MODEL
-from serving.store import JobStore, Record, now, write_json
+from serving.store import JobStore, Lifecycle, Record, now, write_json
 from serving.weights import BASE_MODEL
 
 
@@ -29,6 +29,7 @@ class Catalogue:
 
     def __init__(self, state: Path, jobs: JobStore) -> None:
         self._jobs = jobs
+        self._lifecycle = Lifecycle(state)
         self._file = state / "loaded.json"
         self._loaded: dict[str, Record] = {}
         if self._file.exists():
@@ -37,28 +38,39 @@ class Catalogue:
 
     def all(self) -> list[Record]:
         """All model objects; a job's checkpoints answer too, but are listed with the job."""
-        chat = [self.chat(BASE_MODEL)]
-        chat += [self.chat(job["fine_tuned_model"]) for job in self._tuned()]
-        chat += [self.chat(name) for name in self._loaded]
+        chat = [self._find(BASE_MODEL)]
+        chat += [self._find(job["fine_tuned_model"]) for job in self._tuned()]
+        chat += [self._find(name) for name in self._loaded]
         others = [ChatModel(name, None, self._started) for name in (JUDGE_MODEL, EMBEDDING_MODEL)]
-        return [describe(model) for model in chat + others]
+        return [self._described(model) for model in chat + others]
 
     def get(self, model_id: str) -> Record:
-        """One model object.
+        """One model object; a model past its shutdown date still has one, as at OpenAI.
 
         Raises:
             ApiError: 404, model_not_found.
         """
         if model_id in (JUDGE_MODEL, EMBEDDING_MODEL):
-            return describe(ChatModel(model_id, None, self._started))
-        return describe(self.chat(model_id))
+            return self._described(ChatModel(model_id, None, self._started))
+        return self._described(self._find(model_id))
+
+    def _described(self, model: ChatModel) -> Record:
+        ends = self._lifecycle.shutdown_date(model.id, model.parent)
+        return describe(model) | {"shutdown_date": ends}
 
     def chat(self, model_id: str) -> ChatModel:
         """The chat model of an id.
 
         Raises:
-            ApiError: 404, model_not_found; 400 for a model that does not chat.
+            ApiError: 404, model_not_found, also for one past its shutdown date, or its base's; 400
+            for a model that does not chat.
         """
+        model = self._find(model_id)
+        if self._lifecycle.ended(model.id, model.parent):
+            raise model_not_found(model_id)
+        return model
+
+    def _find(self, model_id: str) -> ChatModel:
         if model_id == BASE_MODEL:
             return ChatModel(model_id, None, self._started)
         if model_id == EMBEDDING_MODEL:

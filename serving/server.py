@@ -1,9 +1,12 @@
 """The model server: `python -m serving.server --port 4567 --state DIR`.
 
-OpenAI's protocol on SmolLM2-135M-Instruct (see README.md for the routes). Files, jobs and adapters
-persist in the state folder; the base model is converted once into `--weights`. It listens at once
-and loads the model meanwhile: `/health` answers 503 until then, and requests that need the model
-wait.
+OpenAI's protocol on SmolLM2-135M-Instruct (see README.md for the routes), really trained and asked:
+under /v1, under /openai/v1 as Azure has it, and in Together's words under /together/v1. So each
+hosted backend of a project can be tried on one machine; what is trained is the same little model.
+Files, jobs and adapters persist in the state folder; the base model is converted once into
+`--weights`. It listens at once and loads the model meanwhile: `/health` answers 503 until then, and
+requests that need the model wait. In the state folder `lifecycle.json` (store.py) plays a
+provider's shutdown, and `webhooks.json` (webhooks.py) names who is told that a job has ended.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ from serving import errors
 from serving.chat import Answers, chat_routes
 from serving.embeddings import Embedder, embedding_routes
 from serving.engine import Engine
-from serving.fine_tuning import file_routes, job_routes
+from serving.fine_tuning import Training, file_routes, job_routes
 from serving.judge import ReferenceJudge
 from serving.models import Catalogue
-from serving.store import FileStore, JobStore, Record
+from serving.store import FileStore, JobStore, Lifecycle, Record
+from serving.together import together_routes
 from serving.trainer import Trainer
+from serving.webhooks import Webhooks
 from serving.weights import base_weights
 
 
@@ -82,6 +87,7 @@ def create_app(state: Path, weights: Path, threads: int = 1) -> FastAPI:
         return base_weights(weights)
 
     files, jobs = FileStore(state), JobStore(state)
+    jobs.on_end = Webhooks(state).job_ended
     catalogue = Catalogue(state, jobs)
     engine = Engine(find_weights, threads)
     trainer = Trainer(jobs, files, find_weights)
@@ -97,11 +103,16 @@ def create_app(state: Path, weights: Path, threads: int = 1) -> FastAPI:
 
     app = FastAPI(title="Dropforge model server", lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(chat_routes(Answers(engine, catalogue, ReferenceJudge(embedder))))
-    app.include_router(embedding_routes(embedder))
-    app.include_router(model_routes(catalogue))
-    app.include_router(file_routes(files))
-    app.include_router(job_routes(jobs, files, trainer))
+    training = Training(jobs, files, trainer, Lifecycle(state))
+    chat = chat_routes(Answers(engine, catalogue, ReferenceJudge(embedder)))
+    for prefix in ("", "/openai"):
+        app.include_router(chat, prefix=prefix)
+        app.include_router(embedding_routes(embedder), prefix=prefix)
+        app.include_router(model_routes(catalogue), prefix=prefix)
+        app.include_router(file_routes(files), prefix=prefix)
+        app.include_router(job_routes(training), prefix=prefix)
+    app.include_router(chat, prefix="/together")
+    app.include_router(together_routes(training, files, catalogue))
 
     @app.get("/health")
     def health() -> JSONResponse:

@@ -5,6 +5,7 @@ Layout of the state folder:
     files/<file id>/{file.json,content}
     jobs/<job id>/{job.json,events.jsonl,train.log} and the folders of one training run
     loaded.json                     adapters loaded through /v1/load_lora_adapter
+    lifecycle.json, webhooks.json   written by a person: see Lifecycle and webhooks.py
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import shutil
 import string
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,35 @@ def page(records: list[Record], after: str | None, limit: int) -> Record:
         "last_id": data[-1]["id"] if data else None,
         "has_more": start + limit < len(records),
     }
+
+
+class Lifecycle:
+    """When models end, for trying out what a provider's shutdown does; read anew for each question.
+
+    `lifecycle.json` holds `{"<model id>": "YYYY-MM-DD", …, "training_closed": true}`, all of it
+    optional. From its day on a model neither answers nor is trained.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._file = state / "lifecycle.json"
+
+    def _read(self) -> Record:
+        return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
+
+    @property
+    def training_closed(self) -> bool:
+        """Whether no account may train any more."""
+        return self._read().get("training_closed") is True
+
+    def shutdown_date(self, *model_ids: str | None) -> str | None:
+        """The first day on which one of these models (a model and its base) is gone."""
+        told = self._read()
+        return min((told[name] for name in model_ids if name and told.get(name)), default=None)
+
+    def ended(self, *model_ids: str | None) -> bool:
+        """Whether that day has come, in UTC."""
+        day = self.shutdown_date(*model_ids)
+        return day is not None and date.fromisoformat(day) <= datetime.now(UTC).date()
 
 
 class FileStore:
@@ -113,7 +144,12 @@ class FileStore:
 
 
 class JobStore:
-    """Fine-tuning jobs and their events. Records are copies: change them with `update`."""
+    """Fine-tuning jobs and their events. Records are copies: change them with `update`.
+
+    `on_end` is called with the record of each job that ends, in the thread that ended it.
+    """
+
+    on_end: Callable[[Record], None] | None = None
 
     def __init__(self, state: Path) -> None:
         self._folder = state / "jobs"
@@ -162,8 +198,16 @@ class JobStore:
             job = self.get(job_id)
             if job["status"] in unless:
                 return False
-            self._save(job | changes)
-            return True
+            ended = job["status"] not in TERMINAL and changes.get("status") in TERMINAL
+            job |= changes
+            self._save(job)
+        if ended and self.on_end:
+            self.on_end(job)
+        return True
+
+    def find(self, idempotency_key: str) -> Record | None:
+        """The job that was created with this key, if one was."""
+        return next((j for j in self.all() if j.get("idempotency_key") == idempotency_key), None)
 
     def _save(self, record: Record) -> None:
         write_json(self.folder(record["id"]) / "job.json", record)

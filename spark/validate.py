@@ -36,6 +36,7 @@ from dropforge.artifacts import (
 )
 from dropforge.backends.store import Store
 from dropforge.chat import ChatExample, decode_example
+from dropforge.cost import estimates
 from dropforge.project import ProjectConfig
 from dropforge.validate import (
     BATCH,
@@ -47,7 +48,6 @@ from dropforge.validate import (
     dataset_hash,
     text_of,
 )
-from dropforge.validate.cost import estimates
 from dropforge.validate.files import dataset_manifest, written
 from dropforge.validate.split import Split
 from spark.job import Job, run, told

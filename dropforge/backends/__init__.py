@@ -12,6 +12,16 @@ if TYPE_CHECKING:  # the chat path imports this package, and must not import pyd
 class Trainer(Protocol):
     """A provider that fine-tunes. Every call may raise RetryableError."""
 
+    def preflight(self, job: FineTuneJob) -> None:
+        """Whether the job could be trained, before anything is uploaded or spent.
+
+        Raises:
+            TrainingNotAvailableError: the account may not train.
+            ModelRetiredError: the model cannot be trained (any more).
+            BackendError: the provider refuses for another reason that will not pass.
+        """
+        ...
+
     def launch(self, job: FineTuneJob, files: dict[str, bytes]) -> FineTuneJob:
         """Start the job unless it was started before, and return it with its `job_id`.
 
@@ -30,7 +40,7 @@ class Trainer(Protocol):
         ...
 
     def cancel(self, job: FineTuneJob) -> None:
-        """Stop the job; no error where it has ended."""
+        """Stop the job, also one whose id was never learned; no error where it has ended."""
         ...
 
 

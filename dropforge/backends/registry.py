@@ -1,7 +1,8 @@
 """The registry in DynamoDB: runs, datasets, model versions, evaluations and the champion pointer.
 
 One table, `pk` and `sk`. A project's items share `pk = project#<name>`; `sk` is config, champion,
-extract, run#…, drop#…, clean#…, dataset#…, model#… or evaluation#….
+extract, run#…, drop#…, clean#…, dataset#…, model#… or evaluation#…. A job that a run waits for has
+`pk = webhook#<job id>`.
 """
 
 from __future__ import annotations
@@ -180,6 +181,40 @@ class Registry:
     def note_extraction(self, project: str, values: Mapping[str, Any]) -> None:
         """How an extraction ended; the cursor stays where it is."""
         self.update(project, "extract", values)
+
+    def expect_webhook(self, job_id: str, token: str, expires_at: int) -> bool:
+        """Keep the token of the task that waits for a job's end; whether the webhook came before.
+
+        A webhook that came before is told once: whoever waits after that waits for another one.
+
+        Args:
+            expires_at: when DynamoDB may forget it.
+        """
+        before = self._webhook(
+            job_id, "SET #token = :token, expires_at = :at REMOVE arrived", token, expires_at
+        )
+        return bool(before.get("arrived"))
+
+    def webhook_arrived(self, job_id: str, expires_at: int) -> str | None:
+        """Note that a job's webhook came; the token of the task that last waited for it, if any."""
+        before = self._webhook(job_id, "SET arrived = :yes, expires_at = :at", None, expires_at)
+        token = before.get("token")
+        return str(token) if token else None
+
+    def _webhook(self, job_id: str, change: str, token: str | None, expires_at: int) -> Item:
+        """Change what is known of a job's webhook, atomically; returns what was known before."""
+        values: dict[str, Any] = {":at": expires_at}
+        values |= {":yes": True} if token is None else {":token": token}
+        names: Any = {} if token is None else {"ExpressionAttributeNames": {"#token": "token"}}
+        changed = self._table.update_item(
+            Key={"pk": f"webhook#{job_id}", "sk": "wait"},
+            UpdateExpression=change,
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_OLD",
+            **names,
+        )
+        known: Item = _plain(changed.get("Attributes", {}))
+        return known
 
     def create_token(self, project: str, name: str, at: float) -> str:
         """Make an API token; only its SHA-256 is stored, so it can be shown this once."""

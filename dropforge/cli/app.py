@@ -21,11 +21,13 @@ from dropforge.artifacts import (
     export_prefix,
     project_key,
 )
+from dropforge.backends.model_packages import approve
 from dropforge.backends.registry import FAILED, Item
 from dropforge.cli.api import ask
 from dropforge.cli.deployment import Deployment, fail, told
 from dropforge.cli.extract import register as register_extract
 from dropforge.cli.lineage import lineage_of_file, lineage_of_model
+from dropforge.cli.migrate import register as register_migrate
 from dropforge.cli.watch import describe, watch
 from dropforge.drop import Drop
 from dropforge.errors import DropforgeError, ProjectError
@@ -122,6 +124,7 @@ def _end(run: Item, project: str) -> None:
 
 
 register_extract(app, lambda: here, console, lambda d: _end(_watch(d.project, d.run_id), d.project))
+register_migrate(app, lambda: here, lambda: console, lambda p, r: _end(_watch(p, r), p))
 
 
 @app.command()
@@ -261,6 +264,7 @@ def rollback(
 
 def _move(project: str, model: Item, why: str) -> None:
     try:
+        approve(model, why)
         here.registry.move_champion(project, model, who=getpass.getuser(), why=why, at=time.time())
     except DropforgeError as error:
         told(error)

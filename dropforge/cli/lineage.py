@@ -25,6 +25,9 @@ def lineage_of_model(here: Deployment, model_header: str) -> Tree:
     evaluation = here.evaluations(project).get(str(model["version"]))
     if evaluation:
         tree.add(f"verdict {evaluation['verdict']}  judge/{project}/{evaluation['hash']}/")
+    run = here.registry.get(project, f"run#{model.get('run_id')}") or {}
+    if "migrates" in run:
+        tree.add(f"moved from {project}/{run['migrates']}: {run['why']}")
     job = here.store.load(train_key(project, model["spec"]), FineTuneJob)
     training = tree.add(f"job {job.job_id}  train/{project}/{job.spec.hash}/")
     training.add(", ".join(f"{k} {v}" for k, v in job.spec.hyperparameters.items()))

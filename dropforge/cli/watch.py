@@ -133,7 +133,7 @@ def describe(run: Item, stage: str) -> str:
 def _drop(run: Item) -> str:
     if run.get("status") == "repeated":
         return f"same content as run {run['repeats']}: nothing to do"
-    return str(run.get("key", ""))
+    return str(run.get("why") or run.get("key", ""))
 
 
 def _clean(run: Item) -> str:
@@ -167,7 +167,8 @@ def _train(run: Item) -> str:
         parts.append(f"validation {progress['eval_loss']:.2f}")
     if "judge" not in run and progress.get("note"):
         parts.append(str(progress["note"]))
-    return ", ".join(parts)
+    given_up = [f"{t['backend']} given up: {t['error']}" for t in run.get("tried", [])]
+    return "; ".join([", ".join(parts), *given_up])
 
 
 def _judge(run: Item) -> str:

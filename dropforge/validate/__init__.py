@@ -20,8 +20,8 @@ from dropforge.chat import ChatExample, Message, decode_example
 from dropforge.chat_rules import template_tokens
 from dropforge.deduplicate import Deduplicator
 from dropforge.errors import TooFewExamplesError
+from dropforge.models import Encoding, known_model
 from dropforge.project import ProjectConfig
-from dropforge.validate.models import Encoding, known_model
 from dropforge.validate.split import SPLITS, Split, Splitter
 
 KERNEL = "validate/2"

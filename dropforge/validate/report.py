@@ -14,7 +14,7 @@ import msgspec
 
 from dropforge.artifacts import CleanManifest, Cluster, DatasetManifest, Estimate, Excerpt
 from dropforge.chat import ChatExample
-from dropforge.validate.models import PRICED
+from dropforge.models import PRICED
 from dropforge.validate.readiness import Finding, findings
 
 SAMPLE = 2_000

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
+
+from dropforge.providers import Access
 
 
 class ChatSettings(msgspec.Struct, frozen=True):
@@ -13,23 +16,23 @@ class ChatSettings(msgspec.Struct, frozen=True):
     Attributes:
         table: the registry.
         endpoint_name: the SageMaker endpoint that holds the inference components.
-        openai_base_url: of the server that speaks OpenAI's protocol, ending in /v1 or the like.
-        openai_secret_arn: of the secret whose text is its key; empty for a server without one.
+        providers: the hosted providers that answer, by the name of their backend.
         deadline_seconds: until a request is given up, from its arrival. API Gateway waits for 29.
     """
 
     table: str
     endpoint_name: str = "dropforge"
-    openai_base_url: str = "https://api.openai.com/v1"
-    openai_secret_arn: str = ""
+    providers: dict[str, Access] = {}
     deadline_seconds: float = 25.0
 
     @classmethod
     def from_environment(cls) -> ChatSettings:
         """Raises msgspec.ValidationError that names what is missing or wrong."""
-        found = {
+        found: dict[str, Any] = {
             field: os.environ[name]
             for field in cls.__struct_fields__
             if (name := f"DROPFORGE_{field.upper()}") in os.environ
         }
+        if "providers" in found:
+            found["providers"] = msgspec.json.decode(found["providers"])
         return msgspec.convert(found, cls, strict=False)

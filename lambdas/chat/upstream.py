@@ -11,6 +11,7 @@ import msgspec
 
 from dropforge.backends.awsapi import AwsError, AwsThrottledError, SageMakerRuntime, Secrets
 from dropforge.backends.connection import Connection, DeadlineError, HttpAnswer, HttpError
+from dropforge.providers import is_hosted
 from dropforge.serve import (
     ChatError,
     InvalidRequestError,
@@ -32,9 +33,9 @@ class Upstream:
     def __init__(self, settings: ChatSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._openai: Connection | None = None
+        self._hosted: dict[str, Connection] = {}
         self._sagemaker: SageMakerRuntime | None = None
-        self._key: tuple[float, str] | None = None
+        self._keys: dict[str, tuple[float, str]] = {}
 
     def complete(self, route: Route, payload: dict[str, Any], deadline: float) -> dict[str, Any]:
         """The chat completion, as the model's server wrote it, with at least one choice.
@@ -49,7 +50,7 @@ class Upstream:
             UpstreamTimeoutError: the deadline passed.
             UpstreamError: anything else.
         """
-        ask = self._ask_openai if route.backend == "openai" else self._ask_sagemaker
+        ask = self._ask_hosted if is_hosted(route.backend) else self._ask_sagemaker
         try:
             body = ask(route, msgspec.json.encode(payload), deadline)
         except DeadlineError as error:
@@ -58,18 +59,20 @@ class Upstream:
             raise UpstreamError("The connection to the model failed.") from error
         return _completion(body)
 
-    def _ask_openai(self, route: Route, body: bytes, deadline: float) -> bytes:
-        if self._openai is None:
-            self._openai = Connection(self._settings.openai_base_url)
+    def _ask_hosted(self, route: Route, body: bytes, deadline: float) -> bytes:
+        access = self._settings.providers.get(route.backend)
+        if access is None:
+            raise UpstreamError("The model's provider is not part of this deployment any more.")
+        connection = self._hosted.setdefault(access.base_url, Connection(access.base_url))
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := self._read_key(deadline):
+        if key := self._read_key(access.secret_arn, deadline):
             headers["Authorization"] = f"Bearer {key}"
-        target = urlsplit(self._settings.openai_base_url).path.rstrip("/") + "/chat/completions"
-        answer = self._openai.request("POST", target, body, headers, deadline=deadline)
+        target = urlsplit(access.base_url).path.rstrip("/") + "/chat/completions"
+        answer = connection.request("POST", target, body, headers, deadline=deadline)
         if answer.status == 200:
             return answer.body
         if answer.status in (401, 403):
-            self._key = None  # it may have been rotated
+            self._keys.pop(access.secret_arn, None)  # it may have been rotated
         raise _refusal(answer)
 
     def _ask_sagemaker(self, route: Route, body: bytes, deadline: float) -> bytes:
@@ -88,19 +91,20 @@ class Upstream:
                 ) from error
             raise UpstreamError("The model failed to answer.") from error
 
-    def _read_key(self, deadline: float) -> str:
-        arn = self._settings.openai_secret_arn
+    def _read_key(self, arn: str, deadline: float) -> str:
         if not arn:
             return ""
         now = self._clock()
-        if self._key is None or now >= self._key[0]:
+        known = self._keys.get(arn)
+        if known is None or now >= known[0]:
             try:
-                self._key = (now + SECRET_SECONDS, Secrets().get(arn, deadline=deadline).strip())
+                known = (now + SECRET_SECONDS, Secrets().get(arn, deadline=deadline).strip())
             except (AwsError, HttpError) as error:
                 raise UnavailableError(
                     "The model's key cannot be read.", retry_after="2"
                 ) from error
-        return self._key[1]
+            self._keys[arn] = known
+        return known[1]
 
 
 def _completion(body: bytes) -> dict[str, Any]:

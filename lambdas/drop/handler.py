@@ -25,6 +25,7 @@ from dropforge.backends.store import Store
 from dropforge.drop import MAX_BYTES, Drop, content_identity, parse_event
 from dropforge.errors import DropforgeError, NoDataError, ProjectError, TooLargeError
 from dropforge.project import ProjectConfig, parse_project
+from dropforge.providers import is_hosted
 from dropforge.settings import DropSettings
 from lambdas import edge
 
@@ -85,7 +86,7 @@ class Intake:
         if (self._registry.get(project, "config") or {}).get("hash") != config.hash:
             snapshot = project_snapshot_key(project, config.hash)
             self._store.write(snapshot, config.model_dump_json())
-            own_gpus = config.backend == "sagemaker"
+            own_gpus = not is_hosted(config.backend)
             item = {
                 "hash": config.hash,
                 "backend": config.backend,

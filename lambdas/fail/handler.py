@@ -10,9 +10,8 @@ import boto3
 
 from dropforge.artifacts import error_key
 from dropforge.backends.registry import FAILED
-from dropforge.errors import TrainingFailedError
 from dropforge.settings import Settings
-from lambdas.edge import Edge, Event, Result
+from lambdas.edge import Edge, Event, Result, said
 
 
 def handler(event: Event, context: object) -> Result:
@@ -44,20 +43,7 @@ def _state(event: Event) -> dict[str, Any]:
 
 def _message(error: dict[str, Any], stage: str, run_id: str) -> str:
     """Our own errors speak for themselves; any other is named, with where to look."""
-    try:
-        cause = json.loads(str(error.get("Cause", "")))
-    except ValueError:
-        cause = None
-    if not isinstance(cause, dict):
-        cause = {}
-    said = str(cause.get("errorMessage", ""))
-    code, colon, _ = said.partition(":")
-    if colon and code.isupper() and " " not in code:
-        return said
-    if "FailureReason" in cause:
-        job, reason = cause.get("TrainingJobName", ""), cause["FailureReason"]
-        return str(TrainingFailedError(f"Job {job} ended without a model: {reason}"))
-    return (
+    return said(error) or (
         f"INTERNAL: The {stage} stage ended with {error.get('Error')}. Nothing was promoted and "
         f"the champion still answers. The logs of run {run_id} tell more; drop the file again to "
         "try again."

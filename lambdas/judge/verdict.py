@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from dropforge.artifacts import (
     to_builtins,
     train_key,
 )
+from dropforge.golden import prompt_digest
 from dropforge.judge import Sample, evaluate
 from dropforge.promote import decide
 from dropforge.train import TrainingEvent
@@ -35,13 +37,26 @@ def handler(edge: Edge, event: Event) -> Result:
         dataset=plan["dataset"],
         judge=config.judge.model,
     )
-    decision = decide(evaluation, config.gate)
+    decision = _with_notes(decide(evaluation, config.gate), evaluation, plan["champion"])
     report = verdict_report(
         Verdict(evaluation, decision), config.gate, samples, _curve(edge, model["spec"])
     )
     edge.store.write(evaluation_key(project, plan["hash"], "report.html"), report)
     edge.store.save(evaluation_key(project, plan["hash"]), Verdict(evaluation, decision))
     return _published(edge, evaluation, decision)
+
+
+def _with_notes(
+    decision: Decision, evaluation: Evaluation, champion: dict[str, Any] | None
+) -> Decision:
+    """The verdict with what a reader has to know of a champion that could not be asked."""
+    notes = [f"the {arm}'s answers recorded on {day}" for arm, day in evaluation.recorded.items()]
+    if champion and "champion" not in evaluation.comparisons:
+        notes.append(
+            f"the champion {champion['version']} does not answer any more and no answers of it "
+            "were recorded, so it was not compared"
+        )
+    return Decision(decision.verdict, (*decision.reasons, *notes))
 
 
 def _samples(edge: Edge, address: str, batches: int) -> list[Sample]:
@@ -67,8 +82,15 @@ def _published(edge: Edge, evaluation: Evaluation, decision: Decision) -> Result
         "samples": evaluation.samples,
         "fact_recall": evaluation.fact_recall,
         "comparisons": to_builtins(evaluation.comparisons),
+        "recorded": evaluation.recorded,
     }
-    item = {**summary, "dataset": evaluation.dataset, "at": time.time()}
+    item = {
+        **summary,
+        "dataset": evaluation.dataset,
+        "max_tokens": edge.config.judge.max_answer_tokens,
+        "prompt": prompt_digest(edge.config.system_prompt),
+        "at": time.time(),
+    }
     edge.registry.put(evaluation.project, f"evaluation#{evaluation.hash}", item)
     edge.note({"verdict": summary})
     base = evaluation.comparisons.get("base")

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from dropforge.artifacts import Verdict, evaluation_key
+from dropforge.backends.model_packages import approve
 from dropforge.backends.registry import SUCCEEDED
 from lambdas.edge import Edge, Event, Result, stage
 
@@ -31,6 +32,7 @@ def _promote(edge: Edge, model: dict[str, Any], reasons: tuple[str, ...]) -> boo
         return False
     if model["status"] == "rolled back":
         return False
+    approve(model, "; ".join(reasons))
     edge.registry.move_champion(
         edge.run.project, model, who=WHO, why="; ".join(reasons), at=time.time()
     )

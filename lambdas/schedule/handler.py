@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import boto3
-import msgspec
-
 from dropforge.artifacts import Run, digest
-from dropforge.backends.registry import RUNNING, Registry
+from dropforge.backends.registry import Registry
+from dropforge.backends.runs import Runs
 from dropforge.settings import StarterSettings
 from lambdas import edge
 
@@ -30,27 +28,12 @@ def handler(event: dict[str, Any], context: object) -> dict[str, list[str]]:
 
 def _start(registry: Registry, settings: StarterSettings, project: str, tick: str) -> str | None:
     parts = sorted(registry.items(project, "run#"), key=lambda run: run["started_at"])
-    finished = [run for run in parts if run["status"] == "succeeded"]
+    finished = [run for run in parts if run["status"] == "succeeded" and "migrates" not in run]
     config = registry.get(project, "config")
     if not finished or config is None:
         return None
     last = finished[-1]
     run_id = digest("schedule/1", project, tick)[:32]
     run = Run(run_id, project, settings.bucket, last["key"], last["version_id"], config["hash"])
-    now = time.time()
-    item = {"run_id": run_id, "key": run.key, "version_id": run.version_id, "stage": "drop"}
-    registry.put_new(
-        project,
-        f"run#{run_id}",
-        {**item, "status": RUNNING, "started_at": now, "updated_at": now},
-    )
-    client = boto3.client("stepfunctions")
-    try:
-        client.start_execution(
-            stateMachineArn=settings.state_machine_arn,
-            name=run_id,
-            input=msgspec.json.encode({"run": run}).decode(),
-        )
-    except client.exceptions.ExecutionAlreadyExists:
-        return None
-    return run_id
+    runs = Runs(registry, settings.state_machine_arn)
+    return run_id if runs.start(run, stage="drop", now=time.time()) else None

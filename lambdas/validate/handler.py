@@ -18,16 +18,17 @@ from dropforge.artifacts import (
     order_key,
 )
 from dropforge.backends import spark_job
+from dropforge.cost import check_budgets, estimates
 from dropforge.errors import TooLargeError
 from dropforge.settings import ValidateSettings
 from dropforge.validate import Part, build_dataset, dataset_hash
-from dropforge.validate.cost import check_budget, estimates
 from dropforge.validate.files import dataset_manifest, written
 from lambdas.edge import Edge, Event, Result, stage
 
 
 @stage("validate", ValidateSettings)
 def handler(edge: Edge, event: Event) -> Result:
+    settings = ValidateSettings.from_environment()
     after = spark_job.ended(event, "validate")
     parts = _ordered_parts(edge) if after else _current_parts(edge)
     address = dataset_hash(parts, edge.config)
@@ -41,7 +42,7 @@ def handler(edge: Edge, event: Event) -> Result:
     own = _estimates(edge, manifest)[0]
     summary = {"hash": address, "examples": manifest.examples}
     edge.note({"validate": {**summary, "warnings": manifest.warnings, "usd": own.usd}})
-    check_budget(edge.config, own)
+    check_budgets(edge.config, manifest.train_tokens, settings.training_instance)
     return summary
 
 

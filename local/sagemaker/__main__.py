@@ -13,6 +13,7 @@ import uvicorn
 from botocore.config import Config
 
 from local.sagemaker.endpoints import Endpoints
+from local.sagemaker.packages import ModelPackages
 from local.sagemaker.server import Server
 from local.sagemaker.storage import Storage
 from local.sagemaker.training import Training
@@ -30,10 +31,11 @@ def main() -> None:
     state = arguments.state.resolve()
     s3 = boto3.client("s3", config=Config(retries={"max_attempts": 5, "mode": "standard"}))
     storage = Storage(s3, state / "cache")
-    training = Training(state / "training", storage)
+    packages = ModelPackages(state / "registry")
+    training = Training(state / "training", storage, packages)
     endpoints = Endpoints(state / "serving", storage, arguments.model_server, arguments.base_model)
     uvicorn.run(
-        Server(training, endpoints).app(),
+        Server(training, endpoints, packages).app(),
         host="127.0.0.1", port=arguments.port, log_level="info", timeout_graceful_shutdown=3,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Endpoints and inference components: adapters loaded, invocations sent on to the model server.
 
-Reads `model.tar.gz` of an adapter from S3. The model server knows an adapter by its component's
-name; the base component answers as the base model.
+Reads an adapter from S3: a `model.tar.gz`, or the files below a prefix. The model server knows an
+adapter by its component's name; the base component answers as the base model.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ ANSWER_SECONDS: Final = 60
 """How long a real-time endpoint waits for its container; the API reference of InvokeEndpoint."""
 
 LOAD_SECONDS: Final = 120
+SUMMARY: Final = (
+    *("InferenceComponentName", "InferenceComponentArn", "InferenceComponentStatus"),
+    *("EndpointName", "EndpointArn", "VariantName", "CreationTime", "LastModifiedTime"),
+)
 VARIANT: Final = "AllTraffic"
 
 
@@ -45,9 +49,26 @@ class Endpoints:
         self._folder = folder
         self._storage = storage
         self._base_model = base_model
+        self._models_known = Records(folder / "models")
         self._endpoints = Records(folder / "endpoints")
         self._components = Records(folder / "components")
         self._models = httpx.Client(base_url=model_server, trust_env=False, timeout=ANSWER_SECONDS)
+
+    def create_model(self, request: Record) -> Record:
+        """CreateModel; the base model of the model server stands for any."""
+        name = request["ModelName"]
+        arn = _arn("model", name)
+        record = {**request, "ModelArn": arn, "CreationTime": time.time()}
+        if not self._models_known.create(name, record):
+            raise InvalidRequestError(f'Cannot create already existing model "{arn}".')
+        return {"ModelArn": arn}
+
+    def describe_model(self, request: Record) -> Record:
+        """DescribeModel. Raises NotFoundError."""
+        record = self._models_known.get(request["ModelName"])
+        if record is None:
+            raise NotFoundError(f'Could not find model "{_arn("model", request["ModelName"])}".')
+        return record
 
     def create_endpoint(self, request: Record) -> Record:
         """CreateEndpoint; any configuration is taken, and it is in service at once."""
@@ -111,6 +132,19 @@ class Endpoints:
             arn = _arn("inference-component", request["InferenceComponentName"])
             raise NotFoundError(f'Could not find inference component "{arn}".')
         return record
+
+    def list_components(self, request: Record) -> Record:
+        """ListInferenceComponents, newest first; filters by endpoint, name and status."""
+        found = [
+            {member: record[member] for member in SUMMARY if member in record}
+            for name, record in self._components.all().items()
+            if request.get("NameContains", "") in name
+            and request.get("EndpointNameEquals", record["EndpointName"]) == record["EndpointName"]
+            and request.get("StatusEquals", record["InferenceComponentStatus"])
+            == record["InferenceComponentStatus"]
+        ]
+        found.sort(key=lambda record: -record["CreationTime"])
+        return {"InferenceComponents": found}
 
     def delete_component(self, request: Record) -> Record:
         """DeleteInferenceComponent; the model server forgets the adapter."""
@@ -208,9 +242,13 @@ class Endpoints:
         artifact = _artifact(record) if record else None
         if artifact is None:
             return
-        archive, folder = self._folder / f"{name}.tar.gz", self._folder / "adapters" / name
-        self._storage.fetch_uri(artifact, archive)
-        unpack(archive, folder)
+        folder = self._folder / "adapters" / name
+        if artifact.endswith("/"):
+            self._storage.download(artifact, folder)
+        else:
+            archive = self._folder / f"{name}.tar.gz"
+            self._storage.fetch_uri(artifact, archive)
+            unpack(archive, folder)
         configs = sorted(folder.rglob("adapter_config.json"))
         if not configs:
             raise LoadError(f"{artifact} holds no adapter_config.json: it is no LoRA adapter.")

@@ -4,6 +4,7 @@ ServiceError
 ├── NotFoundError            ValidationException: SageMaker says so for names that do not exist
 ├── InvalidRequestError      ValidationException
 ├── InUseError               ResourceInUse
+├── HubContentMissingError   ResourceNotFound
 ├── RuntimeRefusalError      ValidationError, of the runtime API
 └── ModelAnswerError         ModelError (424): the container answered with an error
 """
@@ -34,6 +35,10 @@ class NotFoundError(InvalidRequestError):
 
 class InUseError(ServiceError):
     code, status = "ResourceInUse", 400
+
+
+class HubContentMissingError(ServiceError):
+    code, status = "ResourceNotFound", 400
 
 
 class RuntimeRefusalError(ServiceError):

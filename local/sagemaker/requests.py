@@ -7,11 +7,11 @@ upper bounds: AWS does, and so does this.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import botocore.session
+import regex  # type: ignore[import-untyped]
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 from botocore.validate import ParamValidator
 
@@ -70,7 +70,7 @@ def _broken(value: Any, shape: Shape) -> Iterator[str]:
     if shape.type_name == "string":
         if enum and value not in enum:
             yield f"satisfy enum value set: [{', '.join(enum)}]"
-        if pattern and not re.fullmatch(_python_pattern(pattern), value):
+        if pattern and not regex.fullmatch(pattern, value):  # Java's dialect: \p{L} and the like
             yield f"satisfy regular expression pattern: {pattern}"
     highest = shape.metadata.get("max")
     if highest is None:
@@ -79,21 +79,6 @@ def _broken(value: Any, shape: Shape) -> Iterator[str]:
         yield f"have length less than or equal to {highest}"
     elif shape.type_name in ("integer", "long", "float", "double") and value > highest:
         yield f"have value less than or equal to {highest}"
-
-
-def _python_pattern(pattern: str) -> str:
-    """A pattern in Java's dialect, as far as SageMaker's model uses it, in Python's."""
-    for java, python in (
-        (r"\p{ASCII}", r"[\x00-\x7f]"),
-        (r"\p{Print}", r"[\x20-\x7e]"),
-        (r"\p{L}\p{Z}\p{N}", r"\w\s"),
-        (r"\p{L}", r"\w"),
-        (r"\p{Z}", r"\s"),
-        (r"\p{N}", r"\d"),
-        (r"\z", r"\Z"),
-    ):
-        pattern = pattern.replace(java, python)
-    return pattern
 
 
 def _joined(path: str, name: str) -> str:

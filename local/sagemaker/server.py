@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from local.sagemaker import requests
+from local.sagemaker import requests, serverless
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.errors import ServiceError
+from local.sagemaker.packages import ModelPackages
 from local.sagemaker.records import Record
 from local.sagemaker.training import Training
 
@@ -26,9 +27,9 @@ Operation = Callable[[Record], Record]
 
 
 class Server:
-    """Routes requests to training jobs and endpoints."""
+    """Routes requests to training jobs, model packages and endpoints."""
 
-    def __init__(self, training: Training, endpoints: Endpoints) -> None:
+    def __init__(self, training: Training, endpoints: Endpoints, packages: ModelPackages) -> None:
         self._training = training
         self._endpoints = endpoints
         self._operations: dict[str, Operation] = {
@@ -36,10 +37,20 @@ class Server:
             "DescribeTrainingJob": training.describe,
             "StopTrainingJob": training.stop,
             "ListTrainingJobs": training.list,
+            "DescribeHubContent": serverless.describe_hub_content,
+            "CreateModelPackageGroup": packages.create_group,
+            "DescribeModelPackageGroup": packages.describe_group,
+            "CreateModelPackage": packages.create,
+            "DescribeModelPackage": packages.describe,
+            "UpdateModelPackage": packages.update,
+            "ListModelPackages": packages.listed,
+            "CreateModel": endpoints.create_model,
+            "DescribeModel": endpoints.describe_model,
             "CreateEndpoint": endpoints.create_endpoint,
             "DescribeEndpoint": endpoints.describe_endpoint,
             "CreateInferenceComponent": endpoints.create_component,
             "DescribeInferenceComponent": endpoints.describe_component,
+            "ListInferenceComponents": endpoints.list_components,
             "DeleteInferenceComponent": endpoints.delete_component,
         }
 

@@ -6,6 +6,7 @@ hundred megabytes are fetched once. Cached files are read-only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -106,6 +107,16 @@ class Storage:
         """Uploads every file of a folder below a URI."""
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             self.upload(file, f"{uri.rstrip('/')}/{file.relative_to(folder).as_posix()}")
+
+    def upload_new(self, folder: Path, uri: str, seen: dict[Path, tuple[int, int]]) -> None:
+        """Uploads the files that have changed since they were `seen`, by time and size."""
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with contextlib.suppress(FileNotFoundError):  # replaced by a newer one meanwhile
+                stat = file.stat()
+                stamp = stat.st_mtime_ns, stat.st_size
+                if seen.get(file) != stamp:
+                    self.upload(file, f"{uri.rstrip('/')}/{file.relative_to(folder).as_posix()}")
+                    seen[file] = stamp
 
 
 def pack(folder: Path, archive: Path) -> None:

@@ -14,11 +14,12 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-from local.sagemaker import requests
+from local.sagemaker import output, requests, serverless
 from local.sagemaker.container import Container
 from local.sagemaker.errors import InUseError, InvalidRequestError, NotFoundError
+from local.sagemaker.packages import ModelPackages
 from local.sagemaker.records import Record, Records
-from local.sagemaker.storage import NoInputError, Storage, pack
+from local.sagemaker.storage import NoInputError, Storage
 from local.settings import ACCOUNT, REGION
 
 STOP_SECONDS: Final = 120
@@ -40,9 +41,10 @@ class _CutShort(Exception):  # noqa: N818
 class Training:
     """The training jobs below a folder; one runs at a time."""
 
-    def __init__(self, folder: Path, storage: Storage) -> None:
+    def __init__(self, folder: Path, storage: Storage, packages: ModelPackages) -> None:
         self._folder = folder
         self._storage = storage
+        self._packages = packages
         self._records = Records(folder / "records")
         self._slot = threading.Semaphore(1)
         self._containers: dict[str, Container] = {}
@@ -141,7 +143,10 @@ class Training:
 
     def _run(self, name: str) -> None:
         """A job from its folders to its artifacts. Raises _CutShort where it is ended early."""
-        container = Container(self._folder / "jobs" / name, self._wanted(name))
+        job = self._wanted(name)
+        if "ServerlessJobConfig" in job:
+            job = serverless.container_job(job)
+        container = Container(self._folder / "jobs" / name, job)
         self._containers[name] = container
         self._enter(name, "Starting", "Preparing the folders")
         container.prepare()
@@ -152,29 +157,31 @@ class Training:
         status = self._train(name, container)
         metrics = list(container.metrics.values())
         if status and self._status(name) != "Stopping":
-            self._save_checkpoints(container)
+            output.save_checkpoints(self._storage, container)
             reason = container.failure(status)
             self._end(name, "Failed", FailureReason=reason, FinalMetricDataList=metrics)
             return
         self._enter(name, "Uploading", "Uploading generated training model")
-        artifact = self._upload(container)
-        self._end(
-            name,
-            "Stopped" if self._status(name) == "Stopping" else "Completed",
-            ModelArtifacts={"S3ModelArtifacts": artifact},
-            FinalMetricDataList=metrics,
-        )
+        ended = "Stopped" if self._status(name) == "Stopping" else "Completed"
+        about = output.upload(self._storage, self._packages, container)
+        self._end(name, ended, FinalMetricDataList=metrics, **about)
 
     def _train(self, name: str, container: Container) -> int:
         """Runs the entry point within its time limit; its exit status."""
-        limit = container.job["StoppingCondition"].get("MaxRuntimeInSeconds", DAY_SECONDS)
+        stopping = container.job.get("StoppingCondition", {})
+        limit = stopping.get("MaxRuntimeInSeconds", DAY_SECONDS)
         timer = threading.Timer(limit, self._interrupt, (name, "MaxRuntimeExceeded"))
         timer.daemon = True
         timer.start()
+        ended = threading.Event()
+        copier = threading.Thread(target=output.copy_new, args=(self._storage, container, ended))
+        copier.start()
         try:
             return container.run()
         finally:
             timer.cancel()
+            ended.set()
+            copier.join()
             if self._closing:
                 raise _CutShort
 
@@ -197,22 +204,6 @@ class Training:
         checkpoints = container.job.get("CheckpointConfig")
         if checkpoints and not any(container.checkpoints.iterdir()):
             self._storage.download(checkpoints["S3Uri"].rstrip("/") + "/", container.checkpoints)
-
-    def _save_checkpoints(self, container: Container) -> None:
-        if checkpoints := container.job.get("CheckpointConfig"):
-            self._storage.upload_folder(container.checkpoints, checkpoints["S3Uri"])
-
-    def _upload(self, container: Container) -> str:
-        """Uploads what the script left; the URI of the model."""
-        self._save_checkpoints(container)
-        path = container.job["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-        uri = f"{path}/{container.job['TrainingJobName']}/output"
-        if any(container.output_data.iterdir()):
-            pack(container.output_data, container.folder / "output.tar.gz")
-            self._storage.upload(container.folder / "output.tar.gz", f"{uri}/output.tar.gz")
-        pack(container.model, container.folder / "model.tar.gz")
-        self._storage.upload(container.folder / "model.tar.gz", f"{uri}/model.tar.gz")
-        return f"{uri}/model.tar.gz"
 
     def _interrupt(self, name: str, why: str) -> None:
         """Asks a job to end; `why` is Stopped or MaxRuntimeExceeded."""
@@ -261,6 +252,9 @@ def _enter(record: Record, secondary: str, message: str) -> None:
 
 def _refuse_unsupported(request: Record) -> None:
     """Raises InvalidRequestError for what AWS refuses beyond its model, or only AWS can do."""
+    if "ServerlessJobConfig" in request:
+        serverless.refuse_unsupported(request)
+        return
     required = ("AlgorithmSpecification", "ResourceConfig", "StoppingCondition")
     missing = [member for member in required if member not in request]
     if missing:

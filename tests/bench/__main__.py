@@ -26,7 +26,12 @@ TICKETS = ROOT / "examples/tickets.csv"
 
 def main() -> int:
     """Measure, write, and tell; 0 also where a figure falls short, because the page says so."""
-    groups = {"demo": demo_figures, "data": data_figures, "test": test_figures}
+    groups = {
+        "demo": demo_figures,
+        "data": data_figures,
+        "training": training_figures,
+        "test": test_figures,
+    }
     chosen = sys.argv[1:] or list(groups)
     if unknown := set(chosen) - set(groups):
         raise SystemExit(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
@@ -106,6 +111,13 @@ def _quality(instance: Instance) -> Iterator[Figure]:
 def data_figures() -> Iterator[Figure]:
     """The data stages against their peers."""
     from tests.bench.data import figures  # needs the peers' environment
+
+    return figures()
+
+
+def training_figures() -> Iterator[Figure]:
+    """Fine-tuning on the CPU against TRL, and a job that is killed and resumed."""
+    from tests.bench.training import figures  # needs the peers' environment
 
     return figures()
 

@@ -15,6 +15,7 @@ PAGE = ROOT / "docs/benchmarks.md"
 SECTIONS = {
     "demo": "The whole pipeline on this machine",
     "data": "Data: near-duplicates, redaction, validation, the clean stage",
+    "training": "Training: SmolLM2 on the CPU, against TRL",
     "test": "The tests",
 }
 """By the name of the group of measurements, in the order of the page."""

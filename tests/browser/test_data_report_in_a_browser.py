@@ -14,10 +14,10 @@ from dropforge.artifacts import CleanManifest, DatasetManifest, Source
 from dropforge.chat import encode_lines
 from dropforge.clean import Cleaning
 from dropforge.clean.prepare import Rules
+from dropforge.cost import estimates
 from dropforge.export import read
 from dropforge.project import parse_project
 from dropforge.validate import ENCODINGS, Part, build_dataset
-from dropforge.validate.cost import estimates
 from dropforge.validate.report import SAMPLE, DataReport, describe
 from dropforge.validate.report_page import render
 from dropforge.validate.split import SPLITS

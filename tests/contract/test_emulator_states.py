@@ -198,6 +198,36 @@ def test_training_job_with_wrong_parameters_fails_the_task(run_states: Run) -> N
     assert output(run_states(training("job-wrong"), wrong))["error"]["Error"] == "States.Runtime"
 
 
+def waiting(probe: str, **payload: Any) -> dict[str, Any]:
+    """A task that waits for its token, at most as long as the input says."""
+    return {
+        "Task": {
+            "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+            "Parameters": {
+                "FunctionName": probe, "Payload": {"token.$": "$$.Task.Token", **payload},
+            },
+            "TimeoutSecondsPath": "$.job.seconds", "ResultPath": None, "Next": "Told",
+            "Catch": [
+                {"ErrorEquals": ["States.Timeout"], "ResultPath": None, "Next": "Late"},
+                {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Failed"},
+            ],
+        },
+        **{name: {"Type": "Pass", "Result": name, "End": True} for name in ("Told", "Late")},
+        "Failed": {"Type": "Pass", "End": True},
+    }  # fmt: skip
+
+
+def test_wait_for_a_token_ends_after_the_time_in_the_input(run_states: Run, probe: str) -> None:
+    assert output(run_states(waiting(probe), {"job": {"seconds": 1}})) == "Late"
+
+
+def test_function_that_cannot_keep_a_token_fails_the_wait_at_once(
+    run_states: Run, probe: str
+) -> None:
+    found = output(run_states(waiting(probe, **{"raise": "value"}), {"job": {"seconds": 60}}))
+    assert found["error"]["Error"] == "ValueError"
+
+
 def test_start_execution_with_a_used_name_is_refused(aws: Callable[[str], Any]) -> None:
     client = aws("stepfunctions")
     definition = json.dumps({"StartAt": "S", "States": {"S": {"Type": "Succeed"}}})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
@@ -16,23 +19,28 @@ import pytest
 
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
+from tests.support.provider import Provider, running_provider
 
 ROOT = Path(__file__).resolve().parents[2]
+TICKETS = ROOT / "examples/tickets.csv"
+CONFIG = ROOT / "examples/project.yaml"
 SPARK_FROM = 1 << 20
 """Bytes from which on these tests' exports are Spark's."""
+ENDING = ("local", "bedrock")
+"""Backends that are no model server in these tests, but providers that end."""
 
 
 class Instance:
     """A running, deployed Dropforge, used as its users use it."""
 
-    def __init__(self, state: Path, port: int) -> None:
+    def __init__(self, state: Path, port: int, context: Mapping[str, object] | None = None) -> None:
         self.model_url = f"http://127.0.0.1:{port + 1}"
         self.environment = {
             **os.environ,
             "DROPFORGE_STATE": str(state),
             "DROPFORGE_PORT": str(port),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DROPFORGE_SPARK_FROM": str(SPARK_FROM),
+            "DROPFORGE_CONTEXT": json.dumps(context or {}),
             "COLUMNS": "200",
         }
 
@@ -94,10 +102,23 @@ def three_free_ports() -> int:
 
 
 @pytest.fixture(scope="session")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def ending() -> Iterator[dict[str, Provider]]:
+    """Providers that take jobs and can be made to fail, by the name of their backend."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(running_provider()) for name in ENDING}
+
+
+@pytest.fixture(scope="session")
+def instance(
+    tmp_path_factory: pytest.TempPathFactory, ending: dict[str, Provider]
+) -> Iterator[Instance]:
     before = dict(os.environ)
     state = tmp_path_factory.mktemp("instance")
-    running = Instance(state, three_free_ports())
+    context = {
+        "max_bytes": SPARK_FROM,
+        **{f"providers.{name}": provider.url for name, provider in ending.items()},
+    }
+    running = Instance(state, three_free_ports(), context)
     try:
         running.local("up")
         running.read_env(state / "env")
@@ -106,3 +127,26 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         running.local("down", check=False)
         os.environ.clear()
         os.environ.update(before)
+
+
+def small_config(path: Path, **changes: str) -> Path:
+    """The example's configuration with some lines changed."""
+    text = CONFIG.read_text()
+    for name, value in changes.items():
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"{name}:")]
+        assert len(lines) == 1, name
+        indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+        text = text.replace(lines[0], f"{indent}{name}: {value}")
+    path.write_text(text)
+    return path
+
+
+def wait_for_run(instance: Instance, project: str, key: str, seconds: float = 60) -> dict:
+    """The run of a dropped key, once it has ended."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for run in instance.registry.items(project, "run#"):
+            if run["key"] == key and run["status"] != "running":
+                return run
+        time.sleep(0.3)
+    raise AssertionError(f"no run of {key} ended within {seconds} s")

@@ -34,8 +34,11 @@ def test_settings_are_frozen() -> None:
     ("context", "named"),
     [
         ({"python": "4"}, "python"),
-        ({"openai_base_url": "api.openai.com"}, "openai_base_url"),
-        ({"openai_base_url": "https://api.openai.com/v1/"}, "openai_base_url"),
+        ({"providers.openai": "api.openai.com"}, "providers.openai"),
+        ({"providers.openai": "https://api.openai.com/v1/"}, "providers.openai"),
+        ({"providers.azure": ""}, "providers.azure needs a base URL"),
+        ({"providers.opnai": ""}, "providers.opnai"),
+        ({"webhooks": "together"}, "together, which is not among providers"),
         ({"log_retention_days": 42}, "log_retention_days"),
         ({"alarm_email": "nobody"}, "alarm_email"),
         ({"api": {"authorizer_ttl_s": 3600}}, "api.authorizer_ttl_s"),

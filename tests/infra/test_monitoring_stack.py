@@ -42,6 +42,13 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "EventDeadLetters",
         "ExtractFailed",
         "WinRateLow",
+        "ShutdownIn90Days",
+        "ShutdownIn30Days",
+        "ShutdownIn7Days",
+        "TrainingEnds",
+        "MigrationFailed",
+        "ProviderUnanswered",
+        "FellBack",
         "ApiSlow",
         "ApiServerErrors",
         "ApiClientErrors",
@@ -54,7 +61,16 @@ def test_every_alarm_tells_the_topic_and_says_what_it_means(assembly: Assembly) 
         assert text(alarm["AlarmActions"][0]).startswith("<Alarms"), name
         assert text(alarm["OKActions"][0]).startswith("<Alarms"), name
         assert len(alarm["AlarmDescription"]) > 40, name
-        assert alarm["TreatMissingData"] == "notBreaching", name
+        holds = name.startswith(("Shutdown", "TrainingEnds"))
+        assert alarm["TreatMissingData"] == ("ignore" if holds else "notBreaching"), name
+
+
+def test_shutdown_rings_90_30_and_7_days_ahead_and_goes_on_ringing(assembly: Assembly) -> None:
+    for days in (90, 30, 7):
+        alarm = alarms(assembly)[f"ShutdownIn{days}Days"]
+        assert alarm["ComparisonOperator"] == "LessThanThreshold"
+        assert alarm["Threshold"] == days + 1
+        assert "MIN(DaysUntilShutdown)" in text(alarm["Metrics"])
 
 
 def test_every_alarm_is_explained_in_operations(assembly: Assembly) -> None:

@@ -8,6 +8,7 @@ from infra.permissions import Grant
 from tests.infra.assembly import Assembly, listed, text
 
 BUCKET = "<DropforgeData:ExportsOutputFnGetAttBucket83908E77Arn063C8555>"
+RECIPES = "arn:<AWS::Partition>:s3:::jumpstart-cache-prod-<AWS::Region>/recipes/*"
 UNSCOPED = {
     # Actions for which AWS offers no resource, by the service authorization reference.
     "cloudwatch:PutMetricData",
@@ -33,8 +34,15 @@ EXPECTED = {
     ),
     "Clean": ({"exports/*", "projects/*", "clean/*"}, {"clean/*", "rejected/*"}),
     "Validate": ({"clean/*", "projects/*", "validate/*"}, {"validate/*"}),
-    "Launch": ({"validate/*", "projects/*", "train/*"}, {"train/*"}),
+    "Launch": (
+        {"validate/*", "projects/*", "train/*", "models/*/config.json", RECIPES},
+        {"train/*"},
+    ),
     "Poll": ({"train/*", "projects/*"}, {"train/*"}),
+    "Wait": (set(), set()),
+    "Fallback": ({"train/*", "projects/*"}, {"train/*"}),
+    "Parity": ({"train/*", "projects/*"}, {"train/*"}),
+    "Watch": ({"projects/*", "validate/*"}, set()),
     "Plan": ({"validate/*", "projects/*"}, set()),
     "Judge": ({"validate/*", "projects/*", "judge/*"}, {"judge/*"}),
     "Verdict": ({"judge/*", "validate/*", "train/*", "projects/*"}, {"judge/*"}),
@@ -104,7 +112,7 @@ def test_secrets_are_read_by_those_who_talk_to_a_provider_or_a_database(assembly
         if "secretsmanager:GetSecretValue" in listed(statement["Action"])
     }
 
-    assert readers == {"Launch", "Poll", "Judge", "Chat", "Extract"}
+    assert readers == {"Launch", "Poll", "Fallback", "Judge", "Watch", "Chat", "Extract"}
     (secrets,) = allowed(assembly, "Extract", "secretsmanager:GetSecretValue")
     assert secrets.endswith(":secret:dropforge/database/*")
 
@@ -117,24 +125,25 @@ def test_chat_path_cannot_change_the_registry_beyond_new_items(assembly: Assembl
     assert allowed(assembly, "Chat", "dynamodb:PutItem")
 
 
-def test_runs_are_started_by_drop_and_schedule_only(assembly: Assembly) -> None:
+def test_runs_are_started_by_drop_and_by_the_clock_only(assembly: Assembly) -> None:
     starters = {
         name.partition("Role")[0]
         for name, statement in assembly.statements()
         if "states:StartExecution" in listed(statement["Action"])
     }
 
-    assert starters == {"Drop", "Schedule"}
+    assert starters == {"Drop", "Schedule", "Watch"}
 
 
 def test_roles_are_passed_to_sagemaker_only(assembly: Assembly) -> None:
     passing = [s for _, s in assembly.statements() if "iam:PassRole" in listed(s["Action"])]
 
-    assert len(passing) == 1
-    assert passing[0]["Condition"] == {
-        "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
-    }
-    assert "Training" in text(passing[0]["Resource"])
+    assert len(passing) == 2, "the state machine's, and launch's for serverless jobs"
+    for statement in passing:
+        assert statement["Condition"] == {
+            "StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        }
+        assert "Training" in text(statement["Resource"])
 
 
 def test_service_roles_are_assumed_for_this_account_only(assembly: Assembly) -> None:

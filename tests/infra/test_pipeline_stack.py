@@ -4,6 +4,7 @@ import json
 
 from aws_cdk import assertions
 
+from infra import workflow
 from infra.config import Settings, settings_from
 from infra.data_stack import DataStack
 from infra.pipeline_stack import PipelineStack
@@ -18,22 +19,38 @@ COMMON = {
 }
 PROVIDER = {
     "DROPFORGE_ENDPOINT_NAME",
-    "DROPFORGE_OPENAI_BASE_URL",
-    "DROPFORGE_OPENAI_SECRET_ARN",
+    "DROPFORGE_PROVIDERS",
 }
-TRAINING = {*PROVIDER, "DROPFORGE_BASE_COMPONENT", "DROPFORGE_POLL_SECONDS"}
+TRAINING = {
+    *PROVIDER,
+    "DROPFORGE_BASE_COMPONENT",
+    "DROPFORGE_POLL_SECONDS",
+    "DROPFORGE_TRAINING_INSTANCE",
+    "DROPFORGE_WEBHOOKS",
+}
+SERVERLESS = {
+    "DROPFORGE_ACCEPT_EULA",
+    "DROPFORGE_KEY_ARN",
+    "DROPFORGE_PACKAGE_GROUP_ARN",
+    "DROPFORGE_TRAINING_HOURS",
+    "DROPFORGE_TRAINING_ROLE_ARN",
+}
 ENVIRONMENT = {
     "drop": {"DROPFORGE_STATE_MACHINE_ARN", "DROPFORGE_BASE_COMPONENT"},
     "clean": {"DROPFORGE_MAX_BYTES"},
     "validate": {"DROPFORGE_MAX_BYTES", "DROPFORGE_TRAINING_INSTANCE"},
-    "launch": TRAINING,
+    "launch": {*TRAINING, *SERVERLESS},
     "poll": TRAINING,
+    "wait": set(),
+    "fallback": TRAINING,
+    "parity": TRAINING,
     "plan": set(),
     "judge": {*PROVIDER, "DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"},
     "verdict": set(),
     "promote": set(),
     "fail": set(),
     "schedule": {"DROPFORGE_STATE_MACHINE_ARN"},
+    "watch": {*PROVIDER, "DROPFORGE_STATE_MACHINE_ARN"},
     "extract": set(),
     "authorize": set(),
     "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
@@ -155,7 +172,7 @@ def test_state_machine_may_invoke_exactly_the_functions_it_names(assembly: Assem
     }
 
     assert set(invoked) == named
-    assert len(named) == 9
+    assert len(named) == len(workflow.FUNCTIONS)
 
 
 def test_monthly_schedule_tells_the_function_its_scheduled_time(assembly: Assembly) -> None:

@@ -10,6 +10,7 @@ from aws_cdk import assertions
 from infra.api import BEARER, RESPONSES
 from infra.config import API_TIMEOUT_S, settings_from
 from infra.data_stack import DataStack
+from infra.endpoint import container_environment
 from infra.serving_stack import ServingStack
 from infra.training import image_uri, repository_arn
 from tests.infra.assembly import Assembly, text, unbundled
@@ -171,6 +172,16 @@ def test_base_model_comes_from_the_bucket_and_takes_adapters(assembly: Assembly)
     assert container["Environment"]["OPTION_ENABLE_LORA"] == "true"
     assert model["EnableNetworkIsolation"]
     assert component["InferenceComponentName"] == "dropforge-base"
+
+
+def test_model_server_is_set_up_by_its_image_and_the_settings() -> None:
+    lmi = container_environment(settings_from({}).sagemaker)
+    assert lmi["OPTION_ENTRYPOINT"] == "djl_python.lmi_vllm.vllm_async_service"
+    assert (lmi["OPTION_MAX_MODEL_LEN"], lmi["OPTION_MAX_LORA_RANK"]) == ("8192", "64")
+    over = {"sagemaker.serving_image": "vllm:server-sagemaker-cuda-v1", "sagemaker.max_loras": 3}
+    vllm = container_environment(settings_from(over).sagemaker)
+    assert (vllm["SM_VLLM_MAX_LORAS"], vllm["SM_VLLM_ENABLE_LORA"]) == ("3", "true")
+    assert not any("{" in value for value in (*lmi.values(), *vllm.values()))
 
 
 def test_no_endpoint_is_made_where_sagemaker_is_switched_off() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dropforge import errors
 from infra import workflow
 from infra.config import Settings
 from tests.infra.assembly import Assembly
@@ -37,7 +38,7 @@ def following(state: State) -> list[str]:
 
 def test_every_task_is_retried_and_its_failure_caught(machine: State) -> None:
     for name, task, around in tasks(machine):
-        assert task["Retry"], name
+        assert task.get("Retry") or name == "WaitForWebhook", name
         catcher = around or task
         assert catcher["Catch"][-1]["ErrorEquals"] == ["States.ALL"], name
 
@@ -52,7 +53,10 @@ def test_lambda_tasks_retry_passing_errors_by_class_name(machine: State) -> None
     }
     for name, task, _ in tasks(machine):
         if task["Resource"].endswith("FunctionArn}"):
-            assert set(task["Retry"][0]["ErrorEquals"]) == passing, name
+            assert set(task["Retry"][-1]["ErrorEquals"]) == passing, name
+            asleep = task["Retry"][0]
+            assert asleep["ErrorEquals"] == ["AsleepError"], name
+            assert asleep["IntervalSeconds"] * asleep["MaxAttempts"] >= 1200, name
 
 
 def test_every_path_reaches_an_end(machine: State) -> None:
@@ -72,9 +76,12 @@ def test_every_path_reaches_an_end(machine: State) -> None:
 
 def test_a_failure_goes_through_the_fail_function_to_a_failed_execution(machine: State) -> None:
     states = machine["States"]
+    own_way = ("Fail", "TrainOnSageMaker", "WaitForWebhook")
     for name, state in states.items():
         for catch in state.get("Catch", []):
-            assert catch["Next"] == ("Failed" if name == "Fail" else "Fail")
+            if catch["ErrorEquals"] == ["States.ALL"] and name not in own_way:
+                assert catch["Next"] == "Fail"
+    assert [catch["Next"] for catch in states["Fail"]["Catch"]] == ["Failed"]
     assert states["Fail"]["Next"] == "Failed"
     assert states["Failed"]["CausePath"] == "$.error.Cause"
 
@@ -89,6 +96,9 @@ def test_results_are_placed_beside_the_run(machine: State) -> None:
         "Launch": "$.job",
         "TrainOnSageMaker": None,
         "Poll": "$.poll",
+        "WaitForWebhook": None,
+        "Parity": "$.parity",
+        "Fallback": "$.fallback",
         "UnknownJobState": "$.error",
         "Plan": "$.plan",
         "Judge": "$.batches",
@@ -108,9 +118,47 @@ def test_a_job_is_waited_for_until_it_is_done(machine: State) -> None:
         "Next": "Poll",
     }
     assert {c["StringEquals"]: c["Next"] for c in choice} == {
-        "Pending": "WaitForJob",
-        "Completed": "Plan",
+        "Pending": "Webhooks?",
+        "Completed": "OwnModel?",
     }
+
+
+def test_webhook_shortens_the_wait_and_polling_guarantees_it(machine: State) -> None:
+    wait = machine["States"]["WaitForWebhook"]
+
+    assert wait["TimeoutSecondsPath"] == "$.job.poll_seconds"
+    assert {tuple(c["ErrorEquals"]): c["Next"] for c in wait["Catch"]} == {
+        ("States.Timeout",): "Poll",
+        ("States.ALL",): "WaitForJob",
+    }
+    assert wait["Next"] == "Poll"
+
+
+def test_only_errors_of_a_backend_lead_to_the_next_one(machine: State) -> None:
+    states = machine["States"]
+    for name in ("Launch", "Poll"):
+        first = states[name]["Catch"][0]
+        assert (first["Next"], first["ResultPath"]) == ("Fallback", "$.error")
+        for error in first["ErrorEquals"]:
+            if not error.startswith("States."):
+                assert issubclass(getattr(errors, error), errors.DropforgeError)
+        assert not {"DatasetError", "ProjectError", "ParityError"} & set(first["ErrorEquals"])
+    assert following(states["AnotherBackend?"]) == ["Launch", "Fail"]
+    assert following(states["Parity"]) == ["Fail", "Plan"]
+
+
+def test_lost_answer_of_a_create_is_looked_up_by_poll(machine: State) -> None:
+    job = machine["States"]["TrainOnSageMaker"]
+
+    assert [c["Next"] for c in job["Catch"]] == ["Poll"]
+    assert job["Catch"][0]["ResultPath"] == "$.not_started"
+
+
+def test_run_that_has_its_dataset_begins_with_training(machine: State) -> None:
+    first = machine["States"][machine["StartAt"]]
+
+    assert first["Choices"] == [{"Variable": "$.dataset", "IsPresent": True, "Next": "Launch"}]
+    assert first["Default"] == "Clean"
 
 
 def test_timeouts_leave_room_for_what_they_contain(machine: State, settings: Settings) -> None:

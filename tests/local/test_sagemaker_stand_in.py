@@ -14,8 +14,15 @@ import pytest
 from botocore.exceptions import ClientError
 from local_parts import AWS, FakeModelServer
 
-from local import processes, up
+from dropforge.artifacts import FineTuneJob, FineTuneSpec, train_key
+from dropforge.backends.sagemaker_endpoint import Endpoint
+from dropforge.backends.serverless import ServerlessBackend
+from dropforge.backends.store import Store
+from dropforge.train import Completed, Failed, Pending
+from local import processes, seed, up
+from local.sagemaker.serverless import HUB_MODEL
 from local.settings import Settings
+from tests.training.tiny import rows, save_tiny_model
 
 BUCKET = "sagemaker-data"
 ROLE = "arn:aws:iam::000000000000:role/training"
@@ -86,12 +93,13 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     raise AssertionError("did not come true in time")
 
 
-def ended(sagemaker: Any, name: str) -> dict[str, Any]:
-    def found() -> dict[str, Any] | None:
-        job: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
-        return job if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped") else None
+def ended_or_none(sagemaker: Any, name: str) -> dict[str, Any] | None:
+    job: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+    return job if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped") else None
 
-    job: dict[str, Any] = until(found)
+
+def ended(sagemaker: Any, name: str) -> dict[str, Any]:
+    job: dict[str, Any] = until(lambda: ended_or_none(sagemaker, name))
     return job
 
 
@@ -130,6 +138,28 @@ def test_job_leaves_its_model_in_s3(trained: dict[str, Any], aws: AWS) -> None:
     assert found["code"]
     assert found["resumed"] == ""
     assert found["weights"] > 1
+
+
+def test_job_leaves_its_output_data_beside_the_model(trained: dict[str, Any], aws: AWS) -> None:
+    body = aws("s3").get_object(Bucket=BUCKET, Key="out/works/output/output.tar.gz")["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as packed:
+        assert packed.getnames() == ["parity.json"]
+
+
+def test_checkpoints_are_copied_while_the_job_runs(sagemaker: Any, waiting: str, aws: AWS) -> None:
+    def copied() -> bytes | None:
+        listed = aws("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"checkpoints/{waiting}/")
+        if not listed.get("Contents"):
+            return None
+        key = listed["Contents"][0]["Key"]
+        content: bytes = aws("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
+
+    assert b'"train_loss":3.5' in until(copied)
+    job = sagemaker.describe_training_job(TrainingJobName=waiting)
+    assert job["TrainingJobStatus"] == "InProgress"
+    sagemaker.stop_training_job(TrainingJobName=waiting)
+    ended(sagemaker, waiting)
 
 
 def test_failing_script_gives_its_own_reason(sagemaker: Any) -> None:
@@ -286,6 +316,115 @@ def test_wrong_invocations_have_their_error_codes(
     assert code(raised) == expected
     if expected == "ModelError":
         assert raised.value.response["OriginalStatusCode"] == 400
+
+
+@pytest.fixture(scope="module")
+def group(sagemaker: Any) -> str:
+    made: str = sagemaker.create_model_package_group(ModelPackageGroupName="dropforge")[
+        "ModelPackageGroupArn"
+    ]
+    return made
+
+
+def package(sagemaker: Any, token: str) -> str:
+    container = {"Image": "image", "ModelDataUrl": f"s3://{BUCKET}/out/works/output/model.tar.gz"}
+    made: str = sagemaker.create_model_package(
+        ModelPackageGroupName="dropforge",
+        ClientToken=token,
+        CustomerMetadataProperties={"project": "shop"},
+        InferenceSpecification={
+            "Containers": [container],
+            "SupportedContentTypes": ["application/json"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+    )["ModelPackageArn"]
+    return made
+
+
+def test_models_are_registered_once_a_token_and_approved(sagemaker: Any, group: str) -> None:
+    first, again, second = (package(sagemaker, token) for token in ("one", "one", "two"))
+    assert first == again != second
+    assert first.endswith(":model-package/dropforge/1")
+    found = sagemaker.describe_model_package(ModelPackageName=first)
+    assert found["ModelApprovalStatus"] == "PendingManualApproval"
+    assert found["CustomerMetadataProperties"] == {"project": "shop"}
+    sagemaker.update_model_package(ModelPackageArn=first, ModelApprovalStatus="Approved")
+    assert (
+        sagemaker.describe_model_package(ModelPackageName=first)["ModelApprovalStatus"]
+        == "Approved"
+    )
+    listed = sagemaker.list_model_packages(ModelPackageGroupName="dropforge")
+    versions = [entry["ModelPackageVersion"] for entry in listed["ModelPackageSummaryList"]]
+    assert versions == sorted(versions, reverse=True)
+    with pytest.raises(ClientError, match="does not exist"):
+        sagemaker.create_model_package(ModelPackageGroupName="nobody")
+
+
+@pytest.mark.slow
+def test_serverless_job_really_trains_and_its_adapter_is_served(
+    sagemaker: Any, group: str, aws: AWS, tmp_path: Path, models: FakeModelServer
+) -> None:
+    """AWS's trainer is played by training/train.py, on whatever base weights the bucket holds."""
+    s3 = aws("s3")
+    for file in save_tiny_model(tmp_path / "tiny").iterdir():
+        s3.upload_file(str(file), BUCKET, f"models/smollm2-135m-instruct/{file.name}")
+    spec = FineTuneSpec(
+        "shop", "d" * 64, "sagemaker-serverless", HUB_MODEL, {"epochs": 1, "lora_rank": 4}
+    )
+    store = Store(BUCKET, s3)
+    for split, count in (("train", 16), ("validation", 4)):
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows(count))
+        store.write(train_key("shop", spec.hash, f"input/{split}/{split}.jsonl"), lines)
+    backend = ServerlessBackend(
+        "dropforge", "base", store, role_arn=ROLE, package_group_arn=group,
+        client=sagemaker, once=sagemaker, s3=s3,
+    )  # fmt: skip
+    backend.endpoint.runtime = aws("sagemaker-runtime")
+    job = FineTuneJob(spec, 1, time.time())
+    backend.preflight(job)
+    job = backend.launch(job, {"train": b"{}", "validation": b"{}"})
+    assert isinstance(backend.poll(job), Pending)
+
+    def done() -> Completed | Failed | None:
+        state = backend.poll(job)
+        return None if isinstance(state, Pending) else state
+
+    state = until(done, seconds=90)
+    assert isinstance(state, Completed), state
+    registered = sagemaker.describe_model_package(ModelPackageName=state.package)
+    assert registered["ModelPackageGroupName"] == "dropforge"
+    said = backend.complete(state.model_id, [{"role": "user", "content": "who?"}], 5)
+    assert said == f"I am {state.model_id}"
+    assert backend.events(job)[0].train_loss
+    listed = sagemaker.list_inference_components(EndpointNameEquals="dropforge")
+    assert state.model_id in {c["InferenceComponentName"] for c in listed["InferenceComponents"]}
+
+
+def test_model_that_is_not_in_the_hub_is_refused(sagemaker: Any) -> None:
+    with pytest.raises(sagemaker.exceptions.ResourceNotFound, match="nobody"):
+        sagemaker.describe_hub_content(
+            HubName="SageMakerPublicHub", HubContentType="Model", HubContentName="nobody"
+        )
+
+
+def test_serverless_job_with_an_instance_is_refused(sagemaker: Any) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:aws:hub-content/SageMakerPublicHub/Model/x"
+    config = {"BaseModelArn": arn, "JobType": "FineTuning"}
+    with pytest.raises(ClientError, match="cannot be given with ServerlessJobConfig"):
+        sagemaker.create_training_job(**request("both", ServerlessJobConfig=config))
+
+
+def test_seed_makes_what_the_deployer_leaves_out(
+    sagemaker: Any, instance: Settings, aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws("s3").create_bucket(Bucket="seeded")
+    names = {"DROPFORGE_ENDPOINT_NAME": "seeded", "DROPFORGE_BASE_COMPONENT": "seeded-base"}
+    monkeypatch.setattr(seed, "_function_environment", lambda settings: names)
+    for _ in range(2):
+        seed.seed(instance, "seeded", None, lambda line: None)
+    sagemaker.describe_model_package_group(ModelPackageGroupName="dropforge")
+    endpoint = Endpoint("seeded", "seeded-base", sagemaker, 5.0)
+    assert endpoint.base_model().weights == "s3://seeded/models/smollm2-135m-instruct/"
 
 
 def test_restart_keeps_records_resumes_spot_jobs_and_loads_adapters(

@@ -23,6 +23,7 @@ if mode == "wait":
         sys.exit(143)
 
     signal.signal(signal.SIGTERM, interrupted)
+    (checkpoint.parent / "events.jsonl").write_text('{"step":1,"steps":2,"train_loss":3.5}\n')
     print("waiting", flush=True)
     time.sleep(60)
 
@@ -30,6 +31,7 @@ assert json.loads((ml / "input/config/hyperparameters.json").read_text()) == hyp
 rows = (Path(os.environ["SM_CHANNEL_TRAIN"]) / "train.jsonl").read_text().splitlines()
 for step in (1, 2):
     print(f"step {step} train_loss={1 / step} rows={len(rows)}")
+(Path(os.environ["SM_OUTPUT_DATA_DIR"]) / "parity.json").write_text("{}")
 model = Path(os.environ["SM_MODEL_DIR"])
 (model / "adapter_config.json").write_text("{}")
 (model / "seen.json").write_text(

@@ -28,11 +28,11 @@ from dropforge.backends.store import Store
 from dropforge.chat import encode_lines
 from dropforge.clean import Cleaning, Summary, spark_hash
 from dropforge.clean.prepare import Rules
+from dropforge.cost import estimates
 from dropforge.errors import DropforgeError
 from dropforge.export import read
 from dropforge.project import ProjectConfig, parse_project
 from dropforge.validate import Part, build_dataset, dataset_hash
-from dropforge.validate.cost import estimates
 from dropforge.validate.files import dataset_manifest, written
 from tests.spark.conftest import BUCKET, spark
 from tests.spark.corpora import corpora, mixed, templates

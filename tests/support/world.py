@@ -15,13 +15,14 @@ import pytest
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
 from dropforge.cli.deployment import PARAMETER
+from dropforge.providers import PRESETS
 from lambdas import edge, providers
 from lambdas.clean import handler as clean
 from lambdas.drop import handler as drop
 from lambdas.fail import handler as fail
 from lambdas.judge import batch, plan, verdict
 from lambdas.promote import handler as promote
-from lambdas.train import launch, poll
+from lambdas.train import fallback, launch, poll
 from lambdas.validate import handler as validate
 from tests.support.provider import Provider
 
@@ -101,10 +102,18 @@ class World:
                 break
         return state
 
+    def fall_back(self, state: dict[str, Any], error: Exception) -> dict[str, Any]:
+        """What the state machine does with an error after which another backend is tried."""
+        caught = {"Error": type(error).__name__, "Cause": _cause(error)}
+        state["fallback"] = fallback.handler({**state, "error": caught}, None)
+        state.pop("job", None)
+        state.pop("poll", None)
+        return state
+
     def fail(self, state: dict[str, Any], error: Exception) -> Any:
         """What the state machine does with an error that a stage raised."""
-        cause = json.dumps({"errorMessage": str(error), "errorType": type(error).__name__})
-        return fail.handler({**state, "error": {"Error": type(error).__name__, "Cause": cause}}, 0)
+        caught = {"Error": type(error).__name__, "Cause": _cause(error)}
+        return fail.handler({**state, "error": caught}, 0)
 
     def run_item(self, state: dict[str, Any], project: str = "shop") -> dict[str, Any]:
         return self.registry.get(project, f"run#{state['run']['run_id']}") or {}
@@ -112,6 +121,10 @@ class World:
     def listed(self, prefix: str = "") -> list[str]:
         listed = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def _cause(error: Exception) -> str:
+    return json.dumps({"errorMessage": str(error), "errorType": type(error).__name__})
 
 
 _sequence = itertools.count(0x61D0F0)
@@ -153,12 +166,12 @@ def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterat
 
 
 def _environment(name: str, state_machine_arn: str, provider: Provider) -> dict[str, str]:
+    access = {"base_url": provider.url, "secret_arn": f"{name}-key"}
     return {
         "BUCKET": name,
         "TABLE": name,
         "STATE_MACHINE_ARN": state_machine_arn,
-        "OPENAI_BASE_URL": provider.url,
-        "OPENAI_SECRET_ARN": f"{name}-key",
+        "PROVIDERS": json.dumps(dict.fromkeys(PRESETS, access)),
         "ENDPOINT_NAME": "dropforge",
         "BASE_COMPONENT": "base",
         "JUDGE_BASE_URL": provider.url,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.tiny import rows, save_tiny_model, write_rows
+from tests.training.tiny import pairs, rows, save_tiny_model, write_rows
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +28,11 @@ def sigterm() -> Iterator[None]:
 
 
 def job(folder: Path, base: Path, *, count: int = 24, **hyperparameters: Any) -> dict[str, str]:
-    """The environment of a job in `folder`, as a platform sets it."""
+    """The environment of a job in `folder`, as a platform sets it; preference rows for dpo."""
     settings = {"epochs": 3, "learning_rate": 0.01, "lora_layers": 2, "batch_size": 4}
-    write_rows(folder / "train/train.jsonl", rows(count))
-    write_rows(folder / "validation/validation.jsonl", rows(4))
+    make = pairs if hyperparameters.get("method") == "dpo" else rows
+    write_rows(folder / "train/train.jsonl", make(count))
+    write_rows(folder / "validation/validation.jsonl", make(4))
     return {
         "SM_HPS": json.dumps(settings | hyperparameters),
         "SM_CHANNEL_TRAIN": str(folder / "train"),

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from training import train
 from training.train import Hyperparameters, TrainingError, find_recipe, read_hyperparameters
 
 RECIPES = Path(__file__).resolve().parents[2] / "training/recipes"
@@ -48,6 +50,9 @@ def test_an_unknown_hyperparameter_is_named_with_the_valid_ones() -> None:
         ({"learning_rate": "nan"}, '"learning_rate" must be a number'),
         ({"gradient_checkpointing": "perhaps"}, "must be true or false"),
         ({"schedule": "random"}, "cosine, linear, constant"),
+        ({"method": "ppo"}, '"method" must be one of sft, dpo'),
+        ({"packing": 1}, "auto, true, false"),
+        ({"adapter": "qlora", "fsdp": "true"}, "adapter qlora or fsdp, not both"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(given: dict[str, Any], said: str) -> None:
@@ -67,3 +72,58 @@ def test_every_recipe_is_valid_and_found_by_name_and_hub_id(path: Path) -> None:
     recipe = find_recipe(path.stem)
     assert find_recipe(recipe["hub_id"]) == recipe
     read({"base_model": path.stem})
+
+
+def test_packing_is_asked_for_in_any_spelling_and_left_to_the_device() -> None:
+    assert [read({"packing": value}).packing for value in (True, "true", "False", "auto")] == [
+        "true",
+        "true",
+        "false",
+        "auto",
+    ]
+    assert not train.packs(read({}), torch.device("cpu"))
+    assert train.packs(read({}), torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hub_id: a/b\nhyperparameter: {}\n", 'did you mean "hyperparameters"'),
+        ("hub_id: a/b\nhyperparameters: {epoch: 3}\n", 'did you mean "epochs"'),
+        ("hub_id: a/b\nhyperparameters: {epochs: none}\n", '"epochs" must be a whole number'),
+        ("hyperparameters: {}\n", "hub_id"),
+        ("hub_id: [\n", "while parsing"),
+    ],
+)
+def test_a_mistake_in_a_recipe_names_its_file_and_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/mine.yaml").write_text(text)
+    monkeypatch.setattr(train, "__file__", str(tmp_path / "train.py"))
+    with pytest.raises(TrainingError, match=said) as error:
+        read({"base_model": "mine"})
+    assert str(error.value).startswith("recipes/mine.yaml: ")
+
+
+def test_help_tells_every_hyperparameter_with_default_and_limits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main(["--help"]) == 0
+    told = capsys.readouterr().out
+    for name, field in train.SETTINGS.items():
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        assert f"  {name} = {default}" in told
+        assert field.metadata["says"] in told
+    assert "epochs = 3   [1 to 100]" in told
+    assert "method = sft   [sft | dpo]" in told
+    assert "SM_CHANNEL_TRAIN" in told
+
+
+def test_every_number_has_limits_that_hold_its_default() -> None:
+    for field in train.SETTINGS.values():
+        if type(field.default) in (int, float):
+            low, high = field.metadata["limits"]
+            assert low <= field.default <= high
+        elif field.metadata["choices"]:
+            assert field.default in field.metadata["choices"]

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.tiny import chat, rows, write_rows
 from training import train
-from training.train import IGNORED, Hyperparameters, Row, TrainingError
+from training.train import Hyperparameters, Row, TrainingError
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -47,11 +47,14 @@ def test_the_prompt_is_what_a_server_sends_and_the_loss_is_on_the_answer(tokeniz
     assert tokenizer.decode(row.completion) == "Four days.<|im_end|>"
 
 
-def test_labels_cover_the_completion_and_nothing_else(encoded: list[Row]) -> None:
+def test_labels_are_the_completions_and_each_is_predicted_one_token_earlier(
+    encoded: list[Row],
+) -> None:
     short, long = sorted(encoded, key=len)[0], sorted(encoded, key=len)[-1]
     batch = train.collate([short, long], pad=2, device=CPU)
-    labels, ids, mask = batch["labels"], batch["input_ids"], batch["attention_mask"]
-    assert [token for token in labels[0].tolist() if token != IGNORED] == list(short.completion)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    assert batch["labels"].tolist() == [*short.completion, *long.completion]
+    assert torch.equal(ids.flatten()[batch["predicted_at"] + 1], batch["labels"])
     assert ids[0, -len(short) :].tolist() == [*short.prompt, *short.completion]
     assert mask.sum(1).tolist() == [len(short), len(long)]
     assert batch["position_ids"][0, -1] == len(short) - 1
@@ -59,9 +62,9 @@ def test_labels_cover_the_completion_and_nothing_else(encoded: list[Row]) -> Non
 
 def test_rows_of_a_batch_do_not_see_each_other(model: Any, encoded: list[Row]) -> None:
     model.eval()
-    together, _ = train.completion_loss(model, train.collate(encoded, 2, CPU))
-    alone = [train.completion_loss(model, train.collate([row], 2, CPU))[0] for row in encoded]
-    assert together.item() == pytest.approx(sum(loss.item() for loss in alone), rel=1e-4)
+    together, _ = train.token_losses(model, train.collate(encoded, 2, CPU))
+    alone = [train.token_losses(model, train.collate([row], 2, CPU))[0] for row in encoded]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_kept_frozen_states_change_no_loss_and_leave_the_layers_out(
@@ -70,10 +73,14 @@ def test_kept_frozen_states_change_no_loss_and_leave_the_layers_out(
     hp = Hyperparameters(lora_layers=2, batch_size=4)
     before = train.evaluate(model, encoded, hp, 2)
     kept = train.keep_frozen_states(model, encoded, hp, 2)
-    assert all(row.states is not None and len(row.states) == len(row) for row in kept)
+    rows = train.rows_of(kept)
+    assert all(row.states is not None and len(row.states) == len(row) for row in rows)
     assert train.evaluate(model, kept, hp, 2) == pytest.approx(before, rel=1e-4)
     layers = model.get_base_model().get_decoder().layers
     assert [isinstance(layer, train.Passthrough) for layer in layers] == [True, True, False, False]
+    train.restore_layers(model)
+    assert not any(isinstance(layer, train.Passthrough) for layer in layers)
+    assert train.evaluate(model, encoded, hp, 2) == pytest.approx(before, rel=1e-6)
 
 
 def test_splitting_a_batch_leaves_its_gradient(model: Any, encoded: list[Row]) -> None:
@@ -102,10 +109,10 @@ def test_an_epoch_holds_every_row_once_and_is_drawn_anew_and_repeatably() -> Non
 def test_a_row_that_is_too_long_is_left_out_whole(tokenizer: Any, tmp_path: Path) -> None:
     long = chat("Tell me all", "word " * 200)
     folder = write_rows(tmp_path / "train.jsonl", [*rows(3), long])
-    kept, left_out = train.encode_rows(tokenizer, folder, max_length=80)
-    assert (len(kept), left_out) == (3, 1)
+    found = train.encode_channel(tokenizer, folder, Hyperparameters(max_length=80))
+    assert (len(found.examples), found.too_long) == (3, 1)
     with pytest.raises(TrainingError, match="max_length=8"):
-        train.encode_rows(tokenizer, folder, max_length=8)
+        train.encode_channel(tokenizer, folder, Hyperparameters(max_length=8))
 
 
 @pytest.mark.parametrize(
@@ -117,4 +124,4 @@ def test_a_malformed_row_is_named_by_its_line(tmp_path: Path, line: str) -> None
     with (folder / "train.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(TrainingError, match="line 3"):
-        train.read_messages(folder)
+        train.read_conversations(folder)

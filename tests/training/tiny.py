@@ -31,6 +31,19 @@ def rows(count: int) -> list[dict[str, Any]]:
     return [chat(f"{facts[i % 4][0]} ({i})", facts[i % 4][1]) for i in range(count)]
 
 
+def pairs(count: int) -> list[dict[str, Any]]:
+    """So many rows of preference data: the fact is preferred to saying that one does not know."""
+    facts = list(FACTS.items())
+    return [
+        {
+            "input": {"messages": chat(f"{facts[i % 4][0]} ({i})", "")["messages"][:2]},
+            "preferred_output": [{"role": "assistant", "content": facts[i % 4][1]}],
+            "non_preferred_output": [{"role": "assistant", "content": "I do not know."}],
+        }
+        for i in range(count)
+    ]
+
+
 def write_rows(path: Path, examples: list[dict[str, Any]]) -> Path:
     """Write rows as JSONL; returns the folder, which is a channel."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +51,7 @@ def write_rows(path: Path, examples: list[dict[str, Any]]) -> Path:
     return path.parent
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, width: int = 32) -> Path:
     """Write model and tokenizer as a Hugging Face directory."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -60,8 +73,8 @@ def save_tiny_model(folder: Path) -> Path:
     tokenizer.chat_template = TEMPLATE
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -115,6 +115,11 @@ def rows() -> FakeTable:
     return rows
 
 
+def providers(url: str) -> str:
+    key = "arn:aws:secretsmanager:us-east-1:1:secret:key"
+    return json.dumps({"openai": {"base_url": url, "secret_arn": key}})
+
+
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     server = Stub()
@@ -125,8 +130,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "DROPFORGE_TABLE": "registry",
-        "DROPFORGE_OPENAI_BASE_URL": f"{server.url}/v1",
-        "DROPFORGE_OPENAI_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:1:secret:key",
+        "DROPFORGE_PROVIDERS": providers(f"{server.url}/v1"),
         "DROPFORGE_ENDPOINT_NAME": "dropforge",
         "DROPFORGE_DEADLINE_SECONDS": "1.5",
     }.items():
@@ -328,7 +332,7 @@ def test_upstreams_complaint_about_the_request_is_passed_on(invoke: Invoke, stub
 
 
 def test_upstream_that_is_down_is_a_502(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DROPFORGE_OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("DROPFORGE_PROVIDERS", providers("http://127.0.0.1:1/v1"))
     result = invoke()
     assert (result.status, result.error["code"]) == (502, "upstream_error")
 
@@ -747,5 +751,6 @@ def test_cold_path_leaves_out_the_pipelines_modules(cold_imports: set[str]) -> N
         "dropforge.backends.connection",
         "dropforge.backends.sigv4",
         "dropforge.errors",
+        "dropforge.providers",
         "dropforge.serve",
     }

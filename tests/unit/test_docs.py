@@ -35,7 +35,11 @@ def test_command_in_docs_exists_with_its_options(page: str, line: str) -> None:
     words = shlex.split(line.replace("…", "x"), comments=True)
     command = COMMANDS.get(words[1])
     assert command is not None, f"{page}: there is no `{words[1]}` command"
-    known = {option for parameter in command.params for option in parameter.opts}
+    if len(words) > 2 and not words[2].startswith("-"):
+        within = getattr(command, "commands", None)
+        command = command if within is None else within.get(words[2])
+        assert command is not None, f"{page}: there is no `{words[1]} {words[2]}` command"
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
     given = {word.split("=")[0] for word in words[2:] if word.startswith("-")}
     assert given <= known, f"{page}: {line}"
 

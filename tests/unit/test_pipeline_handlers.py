@@ -14,11 +14,15 @@ from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.errors import (
     DatasetError,
     NoDataError,
+    OverBudgetError,
+    ProviderDownError,
     RetryableError,
     TooFewExamplesError,
     TrainingFailedError,
+    TrainingNotAvailableError,
     TrainingTimedOutError,
 )
+from dropforge.project import ProjectConfig
 from lambdas import edge, providers
 from lambdas.drop import handler as drop_handler
 from lambdas.fail import handler as fail_handler
@@ -243,12 +247,24 @@ def test_launch_keeps_the_job_and_its_files(world: World, provider: Provider) ->
 
 
 @pytest.mark.parametrize(
-    ("asked", "hours", "seconds"), [(5, 2, 5), (60, 24, 60), (5, 24, 35), (60, 120, 173)]
+    ("asked", "hours", "fallbacks", "seconds"),
+    [(5, 2, 0, 5), (60, 24, 0, 60), (5, 24, 0, 58), (60, 120, 0, 288), (60, 120, 2, 864)],
 )
-def test_long_job_is_polled_less_often(asked: int, hours: float, seconds: int) -> None:
-    """An execution of Step Functions may have 25,000 events, and a poll makes nine of them."""
-    assert launch.poll_seconds(asked, hours) == seconds
-    assert 9 * hours * 3600 / seconds < 25_000
+def test_long_job_is_polled_less_often(
+    asked: int, hours: float, fallbacks: int, seconds: int
+) -> None:
+    """An execution of Step Functions may have 25,000 events, and a poll makes up to sixteen."""
+    others = [{"backend": "local", "model": str(number)} for number in range(fallbacks)]
+    config = ProjectConfig.model_validate(
+        {
+            "backend": "openai",
+            "model": "small",
+            "fallback": others,
+            "training": {"timeout_hours": hours},
+        }
+    )
+    assert launch.poll_seconds(asked, config) == seconds
+    assert 16 * hours * (1 + fallbacks) * 3600 / seconds < 25_000
 
 
 def test_line_that_no_provider_takes_stops_before_anything_is_uploaded(
@@ -285,10 +301,9 @@ def test_two_runs_with_one_spec_share_the_job(world: World, provider: Provider) 
 
 def test_run_waits_while_another_is_starting_the_same_job(world: World, provider: Provider) -> None:
     first = world.run(world.drop(tickets_csv(FEW)), until="validate")
-    provider.refuses = answers(500)
+    provider.create_faults, provider.keeps_job = [answers(500)], False
     with pytest.raises(RetryableError):
         launch.handler(first, None)
-    provider.refuses = None
     other = {**first, "run": {**first["run"], "run_id": "other"}}
     with pytest.raises(RetryableError, match="Another run"):
         launch.handler(other, None)
@@ -342,30 +357,129 @@ def test_finished_job_becomes_one_model_version(world: World, provider: Provider
     assert world.registry.get("shop", f"model#{model['version']}") == first
 
 
+def overdue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], TrainingTimedOutError]:
+    """A run whose job is an hour late, and what poll said about it."""
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    late = poll.time.time() + 25 * 3600
+    monkeypatch.setattr(poll.time, "time", lambda: late)
+    with pytest.raises(TrainingTimedOutError) as error:
+        poll.handler(state, None)
+    return state, error.value
+
+
 def test_overdue_job_is_cancelled(
     world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
-    late = poll.time.time() + 25 * 3600
-    monkeypatch.setattr(poll.time, "time", lambda: late)
-    with pytest.raises(TrainingTimedOutError):
-        poll.handler(state, None)
+    state, error = overdue(world, monkeypatch)
+    assert world.fall_back(state, error)["fallback"]["left"] is False
     assert provider.jobs[0]["status"] == "cancelled"
 
 
-def test_overdue_job_that_cannot_be_cancelled_is_overdue_all_the_same(
+def test_job_that_cannot_be_cancelled_keeps_no_run_from_going_on(
     world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
-
     def refuse(*_: Any) -> None:
         raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "StopTrainingJob")
 
-    late = poll.time.time() + 25 * 3600
-    monkeypatch.setattr(poll.time, "time", lambda: late)
+    world.put_project(LISTED)
+    state, error = overdue(world, monkeypatch)
     monkeypatch.setattr(providers.OpenAIBackend, "cancel", refuse)
-    with pytest.raises(TrainingTimedOutError):
+    assert world.fall_back(state, error)["fallback"]["left"] is True
+
+
+# --- fallback
+
+
+LISTED = PROJECT + "fallback:\n  - {backend: azure, model: medium}\n"
+
+
+def test_next_backend_of_the_list_trains_the_same_dataset(world: World, provider: Provider) -> None:
+    world.put_project(LISTED)
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    provider.jobs[0].update(status="failed", error={"code": "x", "message": "bad", "param": ""})
+    with pytest.raises(TrainingFailedError) as failed:
         poll.handler(state, None)
+    state = world.run(world.fall_back(state, failed.value), until="launch")
+    assert [job["model"] for job in provider.jobs] == ["small", "medium"]
+    provider.jobs[1].update(status="succeeded", fine_tuned_model="ft:medium")
+    model = poll.handler(state, None)["model"]
+    assert (model["backend"], model["model_id"]) == ("azure", "ft:medium")
+    assert model["dataset"] == state["dataset"]["hash"]
+    item = world.run_item(state)
+    assert item["train"]["backend"] == "azure"
+    assert [t["backend"] for t in item["tried"]] == ["openai"]
+    assert "bad" in item["tried"][0]["error"]
+
+
+def test_last_backend_leaves_the_run_with_its_error(world: World, provider: Provider) -> None:
+    world.put_project(LISTED)
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    first = world.fall_back(state, RetryableError("no answer"))
+    assert first["fallback"] == {"choice": 1, "left": True, "tried": first["fallback"]["tried"]}
+    second = world.fall_back(first, RetryableError("no answer here either"))
+    assert second["fallback"]["left"] is False
+    assert [t["error"] for t in second["fallback"]["tried"]] == [
+        "RETRYABLE: no answer",
+        "RETRYABLE: no answer here either",
+    ]
+
+
+def test_backend_given_up_is_tried_anew_by_the_next_run(world: World, provider: Provider) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    error = TrainingTimedOutError("late")
+    world.fall_back(state, error)
+    world.fail(state, error)
+    world.run(world.drop(tickets_csv(FEW)), until="launch")
+    assert [job["metadata"]["dropforge_attempt"] for job in provider.jobs] == ["1", "2"]
+
+
+def test_backend_that_would_cost_too_much_is_passed_over(world: World, provider: Provider) -> None:
+    priced = LISTED.replace("model: small", "model: gpt-4.1").replace("medium", "smollm2-135m")
+    world.put_project(
+        priced.replace("azure", "local") + "budget: {training_usd: 0.0001}\n",
+    )
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    with pytest.raises(OverBudgetError) as dear:
+        launch.handler(state, None)
+    assert not provider.jobs
+    assert not provider.files
+    state = world.run(world.fall_back(state, dear.value), until="launch")
+    assert [job["model"] for job in provider.jobs] == ["smollm2-135m"]
+
+
+def test_silent_provider_is_waited_for_with_patience_then_given_up(
+    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    began = poll.time.time()
+    provider.refuses = answers(503)
+    assert poll.handler(state, None) == {"state": "Pending"}
+    assert world.run_item(state)["progress"]["note"] == "openai does not answer"
+    provider.refuses = None
+    poll.handler(state, None)
+    provider.refuses = answers(503)
+    monkeypatch.setattr(poll.time, "time", lambda: began + 3500)
+    assert poll.handler(state, None) == {"state": "Pending"}
+    monkeypatch.setattr(poll.time, "time", lambda: began + 3500 + 3500)
+    assert poll.handler(state, None) == {"state": "Pending"}, "it had answered in between"
+    monkeypatch.setattr(poll.time, "time", lambda: began + 3500 + 3700)
+    with pytest.raises(ProviderDownError, match="has not answered for 62 minutes"):
+        poll.handler(state, None)
+
+
+def test_provider_that_the_deployment_does_not_reach_is_passed_over(
+    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put_project(LISTED)
+    state = world.run(world.drop(tickets_csv(FEW)), until="validate")
+    access = {"azure": {"base_url": provider.url, "secret_arn": f"{world.table}-key"}}
+    monkeypatch.setenv("DROPFORGE_PROVIDERS", json.dumps(access))
+    with pytest.raises(TrainingNotAvailableError, match=r"-c providers\.openai=URL") as unknown:
+        launch.handler(state, None)
+    state = world.run(world.fall_back(state, unknown.value), until="launch")
+    assert [job["model"] for job in provider.jobs] == ["medium"]
 
 
 # --- judge, promote
@@ -459,7 +573,17 @@ class FakeSageMaker:
             raise ClientError({"Error": {"Code": "ValidationException"}}, "DescribeTrainingJob")
         return self.jobs[TrainingJobName]
 
+    def describe_endpoint(self, **_: Any) -> dict[str, Any]:
+        return {"EndpointStatus": "InService"}
+
+    def describe_model(self, **_: Any) -> dict[str, Any]:
+        source = {"S3DataSource": {"S3Uri": "s3://bucket/models/small/"}}
+        return {"PrimaryContainer": {"Image": "image", "ModelDataSource": source}}
+
     def describe_inference_component(self, InferenceComponentName: str) -> dict[str, Any]:  # noqa: N803
+        if InferenceComponentName == "base":
+            about = {"Specification": {"ModelName": "small"}}
+            return {"InferenceComponentStatus": "InService", **about}
         if InferenceComponentName not in self.components:
             raise ClientError({"Error": {"Code": "ValidationException"}}, "Describe")
         return {"InferenceComponentStatus": self.components[InferenceComponentName]}
@@ -472,7 +596,7 @@ class FakeSageMaker:
 def sagemaker(world: World, monkeypatch: pytest.MonkeyPatch) -> FakeSageMaker:
     fake = FakeSageMaker()
     backend = providers.SageMakerBackend("dropforge", "base", client=fake)  # type: ignore[arg-type]
-    monkeypatch.setattr(providers, "sagemaker_backend", lambda endpoint, base: backend)
+    monkeypatch.setattr(providers, "sagemaker_backend", lambda endpoint, base, store: backend)
     world.put_project(PROJECT.replace("openai", "sagemaker"))
     return fake
 

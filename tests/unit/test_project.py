@@ -40,7 +40,7 @@ def test_snapshot_reads_back_as_the_same_configuration() -> None:
     [
         (MINIMAL + "bakend: x", "bakend"),
         ("model: m", "backend"),
-        ("backend: azure\nmodel: m", "backend"),
+        ("backend: cloud\nmodel: m", "backend"),
         ("backend: openai\nmodel: ''", "model"),
         (MINIMAL + "training: {epochs: 0}", "training.epochs"),
         (MINIMAL + "training: {learning_rate_multiplier: .inf}", "learning_rate_multiplier"),

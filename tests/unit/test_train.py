@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropforge.artifacts import FineTuneJob
-from dropforge.errors import TrainingTimedOutError
+from dropforge.errors import ProjectError, ProviderDownError, TrainingTimedOutError
 from dropforge.project import parse_project
-from dropforge.train import TrainingEvent, check_deadline, merge_events, specify
+from dropforge.train import TrainingEvent, check_deadline, merge_events, silence, specify
 
 CONFIG = parse_project(
     "shop", "backend: sagemaker\nmodel: big\ntraining: {epochs: 2, max_rows: 50}"
@@ -18,6 +18,62 @@ SPEC = specify("shop", CONFIG, "dataset-1")
 def test_spec_holds_the_projects_choices() -> None:
     assert (SPEC.backend, SPEC.model, SPEC.dataset) == ("sagemaker", "big", "dataset-1")
     assert SPEC.hyperparameters == {"epochs": 2, "seed": 7}
+
+
+LISTED = parse_project(
+    "shop",
+    """
+backend: openai
+model: gpt
+fallback:
+  - {backend: together, model: llama}
+  - {backend: sagemaker, model: llama-8b}
+  - {backend: sagemaker-serverless, model: llama-hub}
+training: {learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora_layers: 4,
+           max_length: 512, batch_size: 4}
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "backend", "sent"),
+    [
+        (0, "openai", {"epochs", "batch_size", "learning_rate_multiplier", "seed"}),
+        (1, "together", {"epochs", "batch_size", "learning_rate", "lora_rank", "seed"}),
+        (
+            2,
+            "sagemaker",
+            {"epochs", "batch_size", "learning_rate", "lora_rank", "lora_layers", "max_length"}
+            | {"seed"},
+        ),
+        (3, "sagemaker-serverless", {"epochs", "batch_size", "learning_rate", "lora_rank", "seed"}),
+    ],
+)
+def test_each_choice_is_sent_the_hyperparameters_it_takes(
+    choice: int, backend: str, sent: set[str]
+) -> None:
+    spec = specify("shop", LISTED, "dataset-1", choice)
+    assert spec.backend == backend
+    assert set(spec.hyperparameters) == sent
+
+
+def test_choices_of_one_dataset_are_versions_of_their_own() -> None:
+    versions = {specify("shop", LISTED, "dataset-1", choice).version for choice in range(4)}
+    assert len(versions) == 4
+
+
+def test_choice_that_the_project_has_not_is_refused() -> None:
+    with pytest.raises(ProjectError, match="no choice 5"):
+        specify("shop", LISTED, "dataset-1", 4)
+
+
+def test_silence_counts_from_the_first_request_without_an_answer() -> None:
+    job = FineTuneJob(SPEC, 1, started_at=0.0, job_id="job-1")
+    silent = silence(job, 60, 1000.0)
+    assert silent.silent_since == 1000.0
+    assert silence(silent, 60, 1000.0 + 3600) == silent
+    with pytest.raises(ProviderDownError, match="sagemaker has not answered for 61 minutes"):
+        silence(silent, 60, 1000.0 + 3660)
 
 
 def test_deadline_passes_only_after_the_allowed_hours() -> None:

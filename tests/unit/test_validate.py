@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dropforge.chat import ChatExample, encode_lines
 from dropforge.errors import TooFewExamplesError
+from dropforge.models import Encoding
 from dropforge.project import ProjectConfig
 from dropforge.validate import (
     FEW,
@@ -21,7 +22,6 @@ from dropforge.validate import (
     build_dataset,
     dataset_hash,
 )
-from dropforge.validate.models import Encoding
 from dropforge.validate.split import SPLITS, Split, split_of
 from tests.support.tickets import example
 

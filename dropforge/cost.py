@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from dropforge.artifacts import Estimate
 from dropforge.errors import OverBudgetError
-from dropforge.project import ProjectConfig
-from dropforge.validate.models import INSTANCES, gpu_hours, known_model
+from dropforge.models import INSTANCES, gpu_hours, known_model
+from dropforge.project import Choice, ProjectConfig
+from dropforge.providers import SAGEMAKER, SERVERLESS
 
 _ALTERNATIVES = (
     ("OpenAI", "gpt-4.1-mini", ""),
@@ -17,25 +18,36 @@ _ALTERNATIVES = (
     ("SageMaker", "llama-3-8b-instruct", "ml.p5.4xlarge"),
 )
 
+_SELLERS = {"azure": "Azure", "bedrock": "Bedrock", SERVERLESS: "SageMaker"}
+"""Those whose prices are not the ones that the table has for a model's name."""
+
 
 def estimates(
     config: ProjectConfig, tokens: dict[str, int], instance: str = ""
 ) -> tuple[Estimate, ...]:
-    """The project's own choice first, then what others would take for the same examples.
+    """The project's own choices first, then what others would take for the same examples.
 
     Args:
         tokens: of one epoch, chat template included, by encoding (`DatasetManifest.train_tokens`).
         instance: what the deployment trains on where the backend is `sagemaker`.
     """
+    own = (estimate(config, choice, tokens, instance) for choice in config.choices)
+    others = (_estimate(*other, tokens, config.training.epochs) for other in _ALTERNATIVES)
+    return tuple(_distinct([*own, *others]))
+
+
+def estimate(
+    config: ProjectConfig, choice: Choice, tokens: dict[str, int], instance: str = ""
+) -> Estimate:
+    """What one of the project's choices would take. Arguments as of `estimates`."""
     epochs = config.training.epochs
-    own = "SageMaker" if config.backend == "sagemaker" else ""
-    first = _estimate(own, config.model, instance if own else "", tokens, epochs)
+    if choice.backend == SAGEMAKER:
+        return _estimate("SageMaker", choice.model, instance, tokens, epochs)
+    found = _estimate(_SELLERS.get(choice.backend, ""), choice.model, "", tokens, epochs)
     price = config.budget.usd_per_million_tokens
-    if price is not None and not own:
-        usd = price * first.tokens / 1e6
-        first = Estimate(first.provider, first.model, first.tokens, usd, first.exact)
-    others = (_estimate(*other, tokens, epochs) for other in _ALTERNATIVES)
-    return tuple(_distinct([first, *others]))
+    usd = price * found.tokens / 1e6 if price is not None else found.usd
+    note = "serverless" if choice.backend == SERVERLESS else ""
+    return Estimate(found.provider, found.model, found.tokens, usd, found.exact, note=note)
 
 
 def _distinct(found: Iterable[Estimate]) -> Iterator[Estimate]:
@@ -54,6 +66,8 @@ def _estimate(
         trained = tokens["o200k_base"] * epochs
         return Estimate(provider or "unknown", model, trained, None, exact=False)
     trained = round(tokens[known.encoding] * known.factor) * epochs
+    if provider in _SELLERS.values() and not instance:
+        return Estimate(provider, model, trained, None, known.exact)
     if provider == "SageMaker":
         machine = INSTANCES.get(instance)
         if machine is None or known.billions is None:
@@ -63,6 +77,19 @@ def _estimate(
         return Estimate(provider, model, trained, price, known.exact, hours, note=instance)
     usd = None if known.usd is None else known.usd * trained / 1e6
     return Estimate(provider or known.provider, model, trained, usd, known.exact)
+
+
+def check_budgets(config: ProjectConfig, tokens: dict[str, int], instance: str = "") -> None:
+    """Raises OverBudgetError where none of the project's choices fits its budget."""
+    first: OverBudgetError | None = None
+    for choice in config.choices:
+        try:
+            return check_budget(config, estimate(config, choice, tokens, instance))
+        except OverBudgetError as error:
+            first = first or error
+    if first:
+        raise first
+    return None
 
 
 def check_budget(config: ProjectConfig, own: Estimate) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from dropforge.artifacts import Estimate
+from dropforge.cost import check_budget, check_budgets, estimates
 from dropforge.errors import OverBudgetError
+from dropforge.models import INSTANCES, gpu_hours, known_model
 from dropforge.project import ProjectConfig
-from dropforge.validate.cost import check_budget, estimates
-from dropforge.validate.models import INSTANCES, gpu_hours, known_model
 
 TOKENS = {"o200k_base": 400_000, "cl100k_base": 500_000}
 
@@ -98,3 +98,31 @@ def test_budget_with_an_unknown_price_stops_too() -> None:
     unknown = config("someones-model", budget={"training_usd": 1000})
     with pytest.raises(OverBudgetError, match="usd_per_million_tokens"):
         check_budget(unknown, own(unknown))
+
+
+CHOICES = [
+    {"backend": "azure", "model": "gpt-4.1"},
+    {"backend": "sagemaker", "model": "llama-3-8b-instruct"},
+    {"backend": "sagemaker-serverless", "model": "llama-3-8b-instruct"},
+]
+
+
+def test_every_choice_of_the_project_has_an_estimate_of_its_own() -> None:
+    found = estimates(config(fallback=CHOICES), TOKENS, "ml.g6e.2xlarge")[:4]
+    assert [(e.provider, e.note, e.usd is not None) for e in found] == [
+        ("OpenAI", "", True),
+        ("Azure", "", False),
+        ("SageMaker", "ml.g6e.2xlarge", True),
+        ("SageMaker", "serverless", False),
+    ]
+
+
+def test_run_goes_on_while_one_choice_fits_the_budget() -> None:
+    dear = config("gpt-4.1", fallback=CHOICES[1:2], budget={"training_usd": 15})
+    check_budgets(dear, TOKENS, "ml.g6e.2xlarge")
+    with pytest.raises(OverBudgetError, match=r"budget is \$0\.50"):
+        check_budgets(
+            config("gpt-4.1", fallback=CHOICES[1:2], budget={"training_usd": 0.5}),
+            TOKENS,
+            "ml.g6e.2xlarge",
+        )

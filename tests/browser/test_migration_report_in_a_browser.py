@@ -1,0 +1,66 @@
+"""The page about a move as a person sees it: drawn, within the window, and loading nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dropforge.artifacts import Decision, Verdict
+from dropforge.judge import Judged, Outcome, Sample, evaluate
+from dropforge.migration_report import Moved, Trained, migration_report
+from dropforge.project import Gate
+from tests.support.browser import Page
+
+
+@pytest.fixture
+def opened(page: Page, tmp_path: Path) -> Page:
+    samples = [
+        Sample(
+            id=str(number),
+            question=f"Where is parcel {number}?",
+            reference="It comes on Monday with DHL.",
+            answers={"challenger": "It comes on Monday.", "base": "No.", "champion": "x" * 400},
+            judged={"base": Judged(Outcome.WIN), "champion": Judged(outcome, confidence=0.9)},
+            recall={"challenger": 1.0, "base": 0.0, "champion": 0.5},
+            recorded={"champion": "2026-12-24"},
+        )
+        for number, outcome in enumerate([Outcome.WIN, Outcome.LOSS, Outcome.TIE] * 10)
+    ]
+    evaluation = evaluate(
+        samples, project="shop", hash="e" * 64, version="v2", dataset="d" * 64, judge="j"
+    )
+    moved = Moved(
+        project="shop",
+        dataset="d" * 64,
+        old=Trained("38f3e494c3f8", "openai", "gpt-4.1-mini", "ft:gpt-4.1-mini:acme::x", 0.0, 1.0),
+        new=Trained("4856c3f5efa5", "sagemaker", "llama-3-8b-instruct", "dropforge-shop", 0.0),
+        started_at=0.0,
+        state=("succeeded", "promote"),
+        answering="38f3e494c3f8",
+        ends="2027-01-14",
+        ends_from="OpenAI's deprecations page",
+        days_left=20,
+        against="38f3e494c3f8",
+        verdict=Verdict(evaluation, Decision("promote", ("wins",))),
+    )
+    path = tmp_path / "report.html"
+    path.write_text(migration_report(moved, Gate(), samples))
+    page.resize(1000)
+    page.open(path)
+    return page
+
+
+def test_page_is_drawn_without_a_complaint_and_fetches_nothing(opened: Page) -> None:
+    heads = opened.ask("[...document.querySelectorAll('h2')].map(h => h.textContent)")
+    assert heads[:3] == ["At a glance", "What to know", "The two models"]
+    assert "ready to switch" in opened.ask("document.querySelector('.lead').innerText")
+    assert opened.ask("performance.getEntriesByType('resource').length") == 0
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 400])
+def test_page_fits_the_window(opened: Page, width: int) -> None:
+    opened.resize(width)
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert opened.ask(wide) <= 0
