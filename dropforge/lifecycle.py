@@ -45,8 +45,6 @@ _OPENAI = "OpenAI's deprecations page, October 2026"
 KNOWN = (
     Retirement("openai", "gpt-4o", date(2027, 1, 14), _OPENAI),
     Retirement("openai", "gpt-4.1", date(2027, 1, 14), _OPENAI),
-    Retirement("openai", "gpt-4.1-nano", date(2026, 10, 23), _OPENAI),
-    Retirement("openai", "gpt-3.5-turbo", date(2026, 10, 23), _OPENAI),
 )
 """Announced for models that could be fine-tuned (developers.openai.com/api/docs/deprecations)."""
 

@@ -15,7 +15,8 @@ reads   hyperparameters  $SM_HPS (JSON) or /opt/ml/input/config/hyperparameters.
 writes  adapter          $SM_MODEL_DIR or /opt/ml/model:
                          adapter, tokenizer, chat template, training.json
         checkpoints      $SM_CHECKPOINT_DIR or /opt/ml/checkpoints: checkpoint.pt to resume from,
-                         and adapters/step-N, a usable adapter after every epoch
+                         adapters/step-N, a usable adapter after every epoch, and events.jsonl,
+                         the loss curve so far
         parity           $SM_OUTPUT_DATA_DIR, $SM_OUTPUT_DIR/data or /opt/ml/output/data:
                          parity.json, greedy answers that a server must repeat
         failure          $SM_OUTPUT_DIR/failure or /opt/ml/output/failure: why it failed
@@ -1326,9 +1327,14 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def report(**values: float) -> None:
-    """One progress line on stdout, in the form that SageMaker's metric definitions match."""
+def report(folder: Path, **values: float) -> None:
+    """One progress line on stdout, in the form that SageMaker's metric definitions match, and the
+    same as JSON in events.jsonl of the checkpoint folder, which is copied while the job runs."""
     say(" ".join(f"{k}={v:.6g}" for k, v in values.items()))
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "events.jsonl").open("a") as events:
+            events.write(json.dumps(values) + "\n")
 
 
 def all_batches(
@@ -1581,6 +1587,7 @@ def advance(run: Run, arithmetic: Arithmetic | None) -> None:
     if hp.method == "dpo":
         progress.margins.append([progress.step, found.margin])
     report(
+        run.job.checkpoint_dir,
         step=progress.step,
         steps=steps,
         train_loss=found.loss,
@@ -1601,7 +1608,8 @@ def validate(run: Run) -> None:
     found = measure(run.model, run.held_out, hp, run.pad)
     progress.eval_losses.append([progress.step, found.loss])
     told = {f"eval_{name}": value for name, value in rewards(found, hp).items()}
-    report(step=progress.step, steps=len(run.batches), eval_loss=found.loss, **told)
+    at = {"step": progress.step, "steps": len(run.batches)}
+    report(run.job.checkpoint_dir, **at, eval_loss=found.loss, **told)
     if not progress.step:
         return
     improved = found.loss < progress.best_loss - hp.early_stopping_threshold

@@ -167,6 +167,8 @@ def _train(run: Item) -> str:
         parts.append(f"validation {progress['eval_loss']:.2f}")
     if "judge" not in run and progress.get("note"):
         parts.append(str(progress["note"]))
+    if run.get("parity", {}).get("tokens"):
+        parts.append(f"served as trained ({run['parity']['tokens']} tokens compared)")
     given_up = [f"{t['backend']} given up: {t['error']}" for t in run.get("tried", [])]
     return "; ".join([", ".join(parts), *given_up])
 

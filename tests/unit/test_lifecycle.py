@@ -52,8 +52,8 @@ def test_other_models_and_other_providers_are_not_meant(backend: str, base: str)
     assert shutdown_of(backend, "ft:x", base, {}) is None
 
 
-def test_narrower_family_that_ends_earlier_wins() -> None:
-    assert shutdown_of("openai", "ft:x", "gpt-4.1-nano-2025-04-14", {}) == date(2026, 10, 23)
+def test_smaller_models_of_a_family_end_with_it() -> None:
+    assert shutdown_of("openai", "ft:x", "gpt-4.1-nano-2025-04-14", {}) == date(2027, 1, 14)
 
 
 @pytest.mark.parametrize(

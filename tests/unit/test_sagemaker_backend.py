@@ -17,7 +17,7 @@ from dropforge.backends.model_packages import Registered, approve, package_reque
 from dropforge.backends.sagemaker import SageMakerBackend, training_request
 from dropforge.backends.sagemaker_endpoint import component_request
 from dropforge.backends.store import Store
-from dropforge.errors import BackendError, RetryableError, TrainingNotAvailableError
+from dropforge.errors import AsleepError, BackendError, RetryableError, TrainingNotAvailableError
 from dropforge.parity import Served
 from dropforge.train import Completed, Failed, Pending, TrainingEvent
 from local.sagemaker.requests import validate
@@ -511,8 +511,14 @@ def test_sleeping_endpoint_is_worth_another_try_and_a_missing_model_is_not(
     """The runtime answers both with ValidationError."""
     runtime.add_client_error("invoke_endpoint", "ValidationError", "no capacity")
     component_is(sagemaker, "InService")
-    with pytest.raises(RetryableError, match="no running copy"):
+    sagemaker.add_response(
+        "update_inference_component_runtime_config",
+        {"InferenceComponentArn": "arn:aws:sagemaker:us-east-1:111122223333:inference-component/b"},
+        {"InferenceComponentName": "base", "DesiredRuntimeConfig": {"CopyCount": 1}},
+    )
+    with pytest.raises(AsleepError, match="no running copy"):
         backend.complete(COMPONENT, QUESTION, 50)
+    sagemaker.assert_no_pending_responses()
     for missing in (True, False):
         runtime.add_client_error("invoke_endpoint", "ValidationError", "not found")
         if missing:
