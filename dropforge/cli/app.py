@@ -151,6 +151,10 @@ def status(
     table.add_column("started")
     for name, item in runs[:20]:
         said = item.get("error") or describe(item, item["stage"]) or ""
+        given_up = [
+            f"{t['backend']} ({t['error'].partition(':')[0]})" for t in item.get("tried", [])
+        ]
+        said += f"; given up: {', '.join(given_up)}" if given_up else ""
         table.add_row(
             str(item["run_id"])[:8],
             name,

@@ -16,7 +16,13 @@ from dropforge.parity import Parity
 from tests.e2e.conftest import ROOT, TICKETS, Instance, small_config, wait_for_run
 from tests.support.provider import Provider, answers
 
-TINY = {"epochs": "1", "max_rows": "24", "samples": "20"}
+TINY = {
+    "epochs": "1",
+    "max_rows": "12",
+    "validation_rows": "4",
+    "samples": "4",
+    "max_answer_tokens": "16",
+}
 LIBRARY = ROOT / "examples/quillmere.jsonl"
 pytestmark = pytest.mark.slow
 
@@ -114,9 +120,12 @@ def test_model_past_its_shutdown_date_is_not_trained_but_the_next_one_is(
 def test_two_projects_of_other_domains_train_side_by_side(
     instance: Instance, tmp_path: Path
 ) -> None:
-    shop = small_config(tmp_path / "shop.yaml", backend="openai", **TINY | {"max_rows": "60"})
+    shop = small_config(tmp_path / "shop.yaml", backend="openai", **TINY | {"max_rows": "40"})
     library = tmp_path / "library.yaml"
-    library.write_text((ROOT / "examples/quillmere.yaml").read_text().replace("120", "60"))
+    text = (ROOT / "examples/quillmere.yaml").read_text()
+    for name, fewer in (("max_rows: 120", "40"), ("samples: 20", "4"), ("tokens: 56", "16")):
+        text = text.replace(name, f"{name.split(':')[0]}: {fewer}")
+    library.write_text(text)
     keys = {
         "side-shop": started(instance, "side-shop", shop),
         "side-library": started(instance, "side-library", library, LIBRARY),
@@ -164,7 +173,7 @@ def test_watch_retrains_elsewhere_what_goes_dark_and_migrate_reports(
     announced.write_text(json.dumps({"smollm2-135m-instruct": ends}))
     try:
         printed = instance.dropforge("migrate", "record", "-p", project)
-        assert "20 of 20 answers" in printed
+        assert "4 of 4 answers" in printed
         tick = json.dumps({"time": datetime.now(UTC).isoformat()})
         invoked = boto3.client("lambda").invoke(FunctionName="dropforge-watch", Payload=tick)
         [run_id] = json.loads(invoked["Payload"].read())["started"]

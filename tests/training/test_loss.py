@@ -121,9 +121,6 @@ def test_every_kind_of_adapter_starts_as_the_base_and_is_named_in_its_configurat
     assert scale == pytest.approx(4.0 if adapter == "rslora" else 2.0)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
 @pytest.mark.parametrize("layers", [0, 2])
 def test_qlora_learns_on_a_4_bit_base(
     tmp_path: Path, layers: int, capsys: pytest.CaptureFixture[str]
@@ -142,10 +139,13 @@ def test_qlora_learns_on_a_4_bit_base(
     assert weight.quant_state.nested
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed"
-)
-def test_qlora_without_bitsandbytes_says_what_to_install(tiny: Path, tmp_path: Path) -> None:
+def test_qlora_without_bitsandbytes_says_what_to_install(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name)
+    )
     with pytest.raises(train.TrainingError, match="pip install bitsandbytes"):
         train.run(job(tmp_path, tiny, adapter="qlora"))
 

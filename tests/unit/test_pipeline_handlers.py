@@ -624,6 +624,26 @@ def test_sagemaker_job_that_was_never_created_is_started_by_the_next_run(
     assert again["job"]["training_job_name"] == state["job"]["training_job_name"]
 
 
+def test_sagemaker_job_that_was_refused_leaves_it_to_the_next_backend(
+    world: World, sagemaker: FakeSageMaker
+) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    state["not_started"] = {"Error": "SageMaker.ResourceLimitExceededException", "Cause": "quota"}
+    with pytest.raises(TrainingNotAvailableError, match="SageMaker refused the job.*quota"):
+        poll.handler(state, None)
+
+
+def test_sagemaker_job_that_was_created_though_the_answer_was_lost_is_polled(
+    world: World, sagemaker: FakeSageMaker
+) -> None:
+    """The state machine's second create is refused, because the name is taken."""
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    name = state["job"]["training_job_name"]
+    sagemaker.jobs[name] = {"TrainingJobName": name, "TrainingJobStatus": "InProgress"}
+    state["not_started"] = {"Error": "SageMaker.ResourceInUseException", "Cause": "taken"}
+    assert poll.handler(state, None) == {"state": "Pending"}
+
+
 def test_sagemaker_model_answers_as_its_component(world: World, sagemaker: FakeSageMaker) -> None:
     state = world.run(world.drop(tickets_csv(FEW)), until="launch")
     name = state["job"]["training_job_name"]
