@@ -13,7 +13,8 @@
     │   └── OverBudgetError          training would cost more than the project allows
     ├── BackendError                 a provider or a database said no
     │   ├── RetryableError           worth the same call again; the state machine does
-    │   │   └── AsleepError          an endpoint at zero copies: it wakes in minutes
+    │   │   ├── AsleepError          an endpoint at zero copies: it wakes in minutes
+    │   │   └── StartingError        another run is just starting the same training job
     │   ├── DatabaseError            a database cannot be read; its address is never told
     │   ├── TrainingNotAvailableError  the account may not fine-tune (403 training_not_available)
     │   ├── ModelRetiredError        the base model cannot be trained, or is past its shutdown date
@@ -102,6 +103,10 @@ class RetryableError(BackendError):
 
 class AsleepError(RetryableError):
     code = "ASLEEP"
+
+
+class StartingError(RetryableError):
+    code = "STARTING"
 
 
 class DatabaseError(BackendError):

@@ -24,6 +24,7 @@ def dashboard(
     )
     board.add_widgets(*_run_widgets(pipeline))
     board.add_widgets(*_model_widgets())
+    board.add_widgets(*_provider_widgets())
     board.add_widgets(*_api_widgets(serving))
     return board
 
@@ -60,6 +61,29 @@ def _model_widgets() -> list[cloudwatch.GraphWidget]:
             line=cloudwatch.HorizontalAnnotation(value=0.5, label="no better than its opponent"),
         ),
         _graph("Promotions", custom_series("Promotions", "Sum", DAY)),
+    ]
+
+
+def _provider_widgets() -> list[cloudwatch.GraphWidget]:
+    return [
+        _graph(
+            "Days until a champion's provider shuts it down",
+            custom_series("DaysUntilShutdown", "Minimum", DAY),
+            between=(0, 120),
+            line=cloudwatch.HorizontalAnnotation(value=30, label="30 days"),
+        ),
+        _graph(
+            "Days on which a project's first backend takes jobs",
+            custom_series("TrainingDaysLeft", "Minimum", DAY),
+            between=(0, 120),
+        ),
+        _graph(
+            "Backends given up, providers silent",
+            custom_series("Fallbacks", "Sum", HOUR),
+            custom_series("ProviderUnanswered", "Maximum", DAY),
+            custom_series("MigrationFailed", "Maximum", DAY),
+            custom_series("WatchFailed", "Sum", DAY),
+        ),
     ]
 
 

@@ -72,10 +72,11 @@ def catch(errors: Sequence[str], then: str, place: str | None = "$.error") -> St
 def retries(*errors: str) -> State:
     """Six tries over about three minutes, spread out so that parallel tasks do not meet again.
 
-    An endpoint that wakes from zero takes longer: it is asked every minute, for twenty.
+    An endpoint that wakes from zero, and a job that another run is starting, take longer: they are
+    looked at every minute, for twenty.
     """
-    asleep = {
-        "ErrorEquals": ["AsleepError"],
+    slow = {
+        "ErrorEquals": ["AsleepError", "StartingError"],
         "IntervalSeconds": 60,
         "MaxAttempts": 20,
         "BackoffRate": 1,
@@ -88,7 +89,7 @@ def retries(*errors: str) -> State:
         "MaxDelaySeconds": 120,
         "JitterStrategy": "FULL",
     }
-    return {"Retry": [asleep, passing] if "RetryableError" in errors else [passing]}
+    return {"Retry": [slow, passing] if "RetryableError" in errors else [passing]}
 
 
 def choice(variable: str, then: str, default: str) -> State:

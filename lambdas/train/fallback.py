@@ -34,12 +34,14 @@ def handler(edge: Edge, event: Event) -> Result:
 
 
 def _give_up(edge: Edge, dataset: str, choice: int) -> None:
-    """Stop the job; that it cannot be stopped must keep nobody from going on elsewhere."""
+    """Stop this run's job; that it cannot be stopped must keep nobody from going on elsewhere."""
     spec = specify(edge.run.project, edge.config, dataset, choice)
     key = train_key(spec.project, spec.hash)
     job = edge.store.find_manifest(key, FineTuneJob)
-    if job is None:
-        return
+    if job is None or not edge.registry.claim_job(
+        spec.project, spec.hash, job.attempt, edge.run.run_id
+    ):
+        return  # nothing was begun, or another run began it and waits for it
     try:
         trainer(spec.backend, TrainSettings.from_environment(), edge.store).cancel(job)
     except (BackendError, ClientError, BotoCoreError) as error:

@@ -16,7 +16,7 @@ from dropforge.backends.sagemaker import SageMakerBackend, training_request
 from dropforge.chat import decode_examples, encode_lines, training_line
 from dropforge.chat_rules import problems
 from dropforge.cost import check_budget, estimate
-from dropforge.errors import DatasetError, RetryableError
+from dropforge.errors import DatasetError, StartingError
 from dropforge.project import ProjectConfig
 from dropforge.providers import SAGEMAKER, SERVES_ON_SAGEMAKER
 from dropforge.settings import TrainSettings
@@ -69,7 +69,7 @@ def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec, choice: int) ->
     _check_cost(edge, spec, choice)
     provider.preflight(intent)
     if not _claimed(edge, intent):
-        raise RetryableError("Another run is starting this very job.")
+        raise StartingError("Another run is starting this very job.")
     edge.store.save(key, intent)
     launched = provider.launch(intent, _files(edge, spec))
     edge.store.save(key, launched)

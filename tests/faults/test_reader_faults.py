@@ -249,7 +249,9 @@ def test_fault_13_link_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "inner", [zipped({"t.csv": b"a"}), gzip.compress(b"question,answer\n"), zstd.compress(b"abc")]
+    "inner",
+    [zipped({"t.csv": b"a"}), gzip.compress(b"question,answer\n"), zstd.compress(b"abc")],
+    ids=["zip", "gz", "zst"],  # a gzip header has the time in it
 )
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress, lambda d: zipped({"t": d})])
 def test_fault_13_archive_in_an_archive_is_refused(
@@ -371,7 +373,9 @@ def test_fault_19_mixed_shapes_are_read_line_by_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\n \n\t\n", b"\xef\xbb\xbf\n", b" " * 200_000, gzip.compress(b"\n\n")]
+    "data",
+    [b"", b"\n \n\t\n", b"\xef\xbb\xbf\n", b" " * 200_000, gzip.compress(b"\n\n")],
+    ids=["empty", "blank lines", "a mark", "spaces", "blank lines in a gz"],
 )
 def test_fault_20_nothing_at_all_is_no_data(data: bytes) -> None:
     refused(data, NoDataError)

@@ -17,6 +17,7 @@ from dropforge.errors import (
     OverBudgetError,
     ProviderDownError,
     RetryableError,
+    StartingError,
     TooFewExamplesError,
     TrainingFailedError,
     TrainingNotAvailableError,
@@ -305,7 +306,7 @@ def test_run_waits_while_another_is_starting_the_same_job(world: World, provider
     with pytest.raises(RetryableError):
         launch.handler(first, None)
     other = {**first, "run": {**first["run"], "run_id": "other"}}
-    with pytest.raises(RetryableError, match="Another run"):
+    with pytest.raises(StartingError, match="Another run"):
         launch.handler(other, None)
     assert not provider.jobs
 
@@ -433,6 +434,14 @@ def test_backend_given_up_is_tried_anew_by_the_next_run(world: World, provider: 
     world.fail(state, error)
     world.run(world.drop(tickets_csv(FEW)), until="launch")
     assert [job["metadata"]["dropforge_attempt"] for job in provider.jobs] == ["1", "2"]
+
+
+def test_job_that_another_run_waits_for_is_left_to_it(world: World, provider: Provider) -> None:
+    state = world.run(world.drop(tickets_csv(FEW)), until="launch")
+    other = {**state, "run": {**state["run"], "run_id": "other"}}
+    world.fall_back(other, TrainingTimedOutError("late"))
+    assert provider.jobs[0]["status"] == "running"
+    assert poll.handler(state, None) == {"state": "Pending"}
 
 
 def test_backend_that_would_cost_too_much_is_passed_over(world: World, provider: Provider) -> None:
@@ -629,7 +638,7 @@ def test_sagemaker_job_that_was_refused_leaves_it_to_the_next_backend(
 ) -> None:
     state = world.run(world.drop(tickets_csv(FEW)), until="launch")
     state["not_started"] = {"Error": "SageMaker.ResourceLimitExceededException", "Cause": "quota"}
-    with pytest.raises(TrainingNotAvailableError, match="SageMaker refused the job.*quota"):
+    with pytest.raises(TrainingNotAvailableError, match=r"SageMaker refused the job.*quota"):
         poll.handler(state, None)
 
 
