@@ -213,6 +213,10 @@ class JobError(msgspec.Struct, frozen=True):
     hint: str | None = None
 
 
+Hyperparameters = dict[str, float | int | str]
+"""By the names of project.yaml's `training` section."""
+
+
 class FineTuneSpec(msgspec.Struct, frozen=True):
     """All that decides what a training job makes."""
 
@@ -220,7 +224,7 @@ class FineTuneSpec(msgspec.Struct, frozen=True):
     dataset: str
     backend: Backend
     model: str
-    hyperparameters: dict[str, float | int]
+    hyperparameters: Hyperparameters
 
     @property
     def hash(self) -> str:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from dropforge.artifacts import digest
+from dropforge.artifacts import Hyperparameters, digest
 from dropforge.errors import ProjectError
 from dropforge.providers import Backend
 
@@ -120,6 +120,9 @@ class Training(_Section):
     lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
     lora_alpha: Annotated[int, Field(ge=1, le=1024)] | None = None
     lora_layers: Annotated[int, Field(ge=0)] | None = None
+    lora_dropout: Annotated[float, Field(ge=0, le=0.9)] | None = None
+    adapter: Literal["lora", "rslora", "dora", "qlora"] | None = None
+    early_stopping_patience: Annotated[int, Field(ge=1, le=100)] | None = None
     max_length: Annotated[int, Field(ge=64, le=131072)] | None = None
     seed: int = 7
     max_rows: Annotated[int, Field(ge=10)] | None = None
@@ -127,7 +130,7 @@ class Training(_Section):
     timeout_hours: Annotated[float, Field(gt=0, le=120)] = 24
     patience_minutes: Annotated[float, Field(gt=0, le=7200)] = 60
 
-    def hyperparameters(self) -> dict[str, float | int]:
+    def hyperparameters(self) -> Hyperparameters:
         """The chosen hyperparameters, without those left to the recipe."""
         ours = {"max_rows", "validation_rows", "timeout_hours", "patience_minutes"}
         return self.model_dump(exclude_none=True, exclude=ours)

@@ -9,14 +9,18 @@ function reads this too.
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 SAGEMAKER, SERVERLESS = "sagemaker", "sagemaker-serverless"
 
 _STANDARD = frozenset({"epochs", "batch_size", "learning_rate_multiplier", "seed"})
 _LORA = frozenset({"epochs", "batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed"})
+_OURS = _LORA | {"lora_layers", "lora_dropout", "max_length", "adapter", "early_stopping_patience"}
+"""What training/train.py takes of project.yaml's `training` section."""
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ PRESETS: dict[str, Preset] = {
         probe=False,
     ),
     # Any server of one's own, such as serving/: it takes what training/train.py takes.
-    "local": Preset(takes=_STANDARD | _LORA | {"lora_layers", "max_length"}),
+    "local": Preset(takes=_STANDARD | _OURS),
 }
 Hosted = Literal["openai", "azure", "bedrock", "together", "local"]
 Backend = Hosted | Literal["sagemaker", "sagemaker-serverless"]
@@ -83,12 +87,12 @@ def is_hosted(backend: str) -> bool:
     return backend in PRESETS
 
 
-def taken(backend: str, hyperparameters: dict[str, float | int]) -> dict[str, float | int]:
+def taken(backend: str, hyperparameters: dict[str, T]) -> dict[str, T]:
     """The hyperparameters that a backend takes. SageMaker's container leaves out OpenAI's own."""
     if backend in PRESETS:
         accepted = PRESETS[backend].takes
     elif backend == SERVERLESS:
         accepted = _LORA
     else:
-        accepted = _LORA | {"lora_layers", "max_length"}
+        accepted = _OURS
     return {name: value for name, value in hyperparameters.items() if name in accepted}

@@ -167,13 +167,21 @@ def await_healthy(settings: Settings, service: Service) -> None:
     """Waits until a started service answers. Raises StartError with the end of its log."""
     deadline = time.monotonic() + service.seconds
     while not service.healthy():
-        process = running(settings, service.name)
-        ended = process is None or process.status() == psutil.STATUS_ZOMBIE
+        ended = _has_ended(settings, service.name)
         if ended or time.monotonic() > deadline:
             what = "ended" if ended else f"did not answer within {service.seconds:.0f} s"
             path = log_file(settings, service.name)
             raise StartError(f"The {service.name} {what}. {path} ends:\n{tail(path, 15)}")
         time.sleep(0.05)
+
+
+def _has_ended(settings: Settings, name: str) -> bool:
+    """Whether a service's main process is no more. Just started, it shows no environment yet."""
+    try:
+        process = psutil.Process(int(pid_file(settings, name).read_text()))
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return True
 
 
 def stop(settings: Settings, names: tuple[str, ...]) -> Iterator[str]:

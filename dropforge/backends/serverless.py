@@ -222,7 +222,7 @@ class ServerlessBackend(SageMakerBackend):
 
 
 def hyperparameters(
-    recipe: Mapping[str, Mapping[str, Any]], asked: Mapping[str, float | int]
+    recipe: Mapping[str, Mapping[str, Any]], asked: Mapping[str, float | int | str]
 ) -> dict[str, str]:
     """The recipe's defaults under the project's values, as strings.
 
@@ -246,11 +246,13 @@ def hyperparameters(
     return {name: str(value) for name, value in values.items()}
 
 
-def _check(name: str, value: float, about: Mapping[str, Any]) -> None:
+def _check(name: str, value: float | str, about: Mapping[str, Any]) -> None:
     allowed = about.get("enum")
     low, high = about.get("min"), about.get("max")
     if allowed and value not in allowed:
         wanted = f"one of {', '.join(map(str, allowed))}"
+    elif isinstance(value, str):
+        return
     elif low is not None and value < low:
         wanted = f"at least {low}"
     elif high is not None and value > high:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +20,6 @@ from training import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 OPTIONS: dict[str, Any] = {"dtype": "fp32", "lora_layers": 0, "learning_rate": 0.003}
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-    return number
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -56,12 +47,12 @@ def single(folder: Path, tiny: Path, **options: Any) -> None:
     ids=lambda options: "-".join(options),
 )
 def test_two_processes_train_to_the_weights_of_one(
-    tiny: Path, tmp_path: Path, port: int, options: dict[str, Any]
+    tiny: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     options = OPTIONS | options
     single(tmp_path / "one", tiny, **options)
     two = job(tmp_path / "two", tiny, **options)
-    ends = list(ended(group(two, tmp_path, port)))
+    ends = list(ended(group(two)))
     assert [code for code, _ in ends] == [0, 0], "\n".join(output for _, output in ends)
     assert "train_loss" in ends[0][1]
     assert "train_loss" not in ends[1][1]
@@ -85,22 +76,22 @@ def test_two_processes_train_to_the_weights_of_one(
 
 
 def test_sigterm_to_any_process_stops_all_after_the_same_step_and_they_resume(
-    tiny: Path, tmp_path: Path, port: int
+    tiny: Path, tmp_path: Path
 ) -> None:
     options = OPTIONS | {"epochs": 3, "lora_dropout": 0.1, "checkpoint_steps": 1000}
     broken = job(tmp_path / "broken", tiny, **options)
-    children = group(broken, tmp_path, port)
+    children = group(broken)
     children[0].until("step=4 ")
     children[1].signal(signal.SIGTERM)
     ends = list(ended(children))
     assert [code for code, _ in ends] == [train.INTERRUPTED] * 2, ends
     assert "a rerun resumes there" in ends[0][1]
 
-    again = list(ended(group(broken, tmp_path, port + 1)))
+    again = list(ended(group(broken)))
     assert [code for code, _ in again] == [0, 0], again
     assert "resuming after step" in again[0][1]
     straight = job(tmp_path / "straight", tiny, **options)
-    assert [code for code, _ in ended(group(straight, tmp_path, port + 2))] == [0, 0]
+    assert [code for code, _ in ended(group(straight))] == [0, 0]
     found, wanted = weights(tmp_path / "broken"), weights(tmp_path / "straight")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 

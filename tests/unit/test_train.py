@@ -29,7 +29,7 @@ fallback:
   - {backend: together, model: llama}
   - {backend: sagemaker, model: llama-8b}
   - {backend: sagemaker-serverless, model: llama-hub}
-training: {learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora_layers: 4,
+training: {adapter: qlora, early_stopping_patience: 2, learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora_layers: 4,
            max_length: 512, batch_size: 4}
 """,
 )
@@ -44,7 +44,7 @@ training: {learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora
             2,
             "sagemaker",
             {"epochs", "batch_size", "learning_rate", "lora_rank", "lora_layers", "max_length"}
-            | {"seed"},
+            | {"seed", "adapter", "early_stopping_patience"},
         ),
         (3, "sagemaker-serverless", {"epochs", "batch_size", "learning_rate", "lora_rank", "seed"}),
     ],

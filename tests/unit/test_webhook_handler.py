@@ -8,6 +8,7 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -52,10 +53,12 @@ def states(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 
 def _deploy() -> None:
-    if TABLE in boto3.client("dynamodb").list_tables()["TableNames"]:
+    dynamodb = boto3.client("dynamodb")
+    with suppress(dynamodb.exceptions.ResourceNotFoundException):
+        dynamodb.describe_table(TableName=TABLE)
         return
     keys = (("pk", "HASH"), ("sk", "RANGE"))
-    boto3.client("dynamodb").create_table(
+    dynamodb.create_table(
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from openai import OpenAI
 
+from dropforge.artifacts import Hyperparameters
 from dropforge.backends.openai_api.models import ListedModel, listed
 from dropforge.train import Completed, Failed, JobState, Pending, TrainingEvent
 
@@ -50,7 +51,7 @@ class JobOrder(msgspec.Struct, frozen=True):
     model: str
     training_file: str
     validation_file: str | None = None
-    hyperparameters: dict[str, float | int] = {}
+    hyperparameters: Hyperparameters = {}
     suffix: str = ""
     metadata: dict[str, str] = {}
     key: str = ""
