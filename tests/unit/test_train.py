@@ -29,8 +29,8 @@ fallback:
   - {backend: together, model: llama}
   - {backend: sagemaker, model: llama-8b}
   - {backend: sagemaker-serverless, model: llama-hub}
-training: {adapter: qlora, early_stopping_patience: 2, learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora_layers: 4,
-           max_length: 512, batch_size: 4}
+training: {learning_rate: 0.001, learning_rate_multiplier: 2, lora_rank: 8, lora_layers: 4,
+           max_length: 512, batch_size: 4, adapter: qlora, early_stopping_patience: 2}
 """,
 )
 
