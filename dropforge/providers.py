@@ -71,7 +71,7 @@ PRESETS: dict[str, Preset] = {
     "local": Preset(takes=_STANDARD | _OURS),
 }
 Hosted = Literal["openai", "azure", "bedrock", "together", "local"]
-Backend = Hosted | Literal["sagemaker", "sagemaker-serverless"]
+Backend = Literal[Hosted, "sagemaker", "sagemaker-serverless"]
 SERVES_ON_SAGEMAKER = (SAGEMAKER, SERVERLESS)
 
 

@@ -151,6 +151,8 @@ def test_served_model_is_the_one_that_was_trained(instance: Instance) -> None:
     kept = instance.store.load(train_key("retired", model["spec"], "parity.json"), Parity)
     assert (kept.compared, kept.prompts) == ("token ids", 4)
     assert model["package"].startswith("arn:aws:sagemaker:")
+    curve = instance.store.read(train_key("retired", model["spec"], "events.jsonl")).splitlines()
+    assert len(curve) == 4, "three steps, and the validation loss before the first"
 
 
 def test_watch_retrains_elsewhere_what_goes_dark_and_migrate_reports(
