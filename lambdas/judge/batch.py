@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dropforge.artifacts import batch_name, dataset_key, evaluation_key, golden_key
 from dropforge.backends.openai_api import OpenAIBackend
 from dropforge.chat import ChatExample, chat_messages, decode_examples, encode_lines
-from dropforge.errors import BackendError, JudgeError, RetryableError
+from dropforge.errors import AsleepError, BackendError, JudgeError
 from dropforge.golden import Golden, decode_golden
 from dropforge.judge import Ask, Sample, choose_samples, judge_sample
 from dropforge.settings import JudgeSettings
@@ -93,7 +93,7 @@ def _of_champion(
     """Its answers, or those recorded of it, where it does not answer or is not to be asked.
 
     Raises:
-        BackendError: it refuses for another reason than its end, and nothing was recorded.
+        BackendError: it fails for another reason than its end, and nothing was recorded.
         JudgeError: its recorded answers are asked for, and there are none.
     """
     golden = _golden(edge, champion["version"], dataset)
@@ -107,7 +107,7 @@ def _of_champion(
     try:
         backend, model_id = champion["backend"], champion["model_id"]
         return Answers(_asked(edge, settings, tickets, backend, model_id))
-    except RetryableError:
+    except AsleepError:
         raise
     except BackendError as error:
         if golden is None and not _is_gone(error):

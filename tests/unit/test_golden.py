@@ -9,8 +9,9 @@ import pytest
 
 from dropforge.artifacts import Verdict, evaluation_key, golden_key
 from dropforge.backends.migration import Migration
+from dropforge.backends.openai_api import OpenAIBackend
 from dropforge.chat import decode_examples
-from dropforge.errors import BackendError, JudgeError
+from dropforge.errors import BackendError, JudgeError, RetryableError
 from dropforge.golden import Golden, Recording, decode_golden, encode_golden, prompt_digest
 from dropforge.judge import choose_samples
 from tests.support.moves import ANSWERS, NEW, OLD, TWO, forget, promoted, set_clock
@@ -127,6 +128,27 @@ def test_champion_that_is_gone_before_its_date_is_judged_by_its_recorded_answers
     found = verdict(world, world.run(state, until="verdict"))
     assert found.evaluation.recorded == {"champion": "2026-12-24"}
     assert found.evaluation.comparisons["champion"].scored == found.evaluation.samples
+
+
+def test_champion_whose_provider_is_down_is_judged_by_its_recorded_answers(
+    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without any, the batch is tried again: the provider may come back."""
+    recording = promoted(world, provider)
+    state = world.run(started(world, provider), until="plan")
+
+    def old_one_is_down(self: Any, model: str, *rest: Any) -> str:
+        if model == OLD:
+            raise RetryableError("The provider did not answer.")
+        return str(complete(self, model, *rest))
+
+    complete = OpenAIBackend.complete
+    monkeypatch.setattr(OpenAIBackend, "complete", old_one_is_down)
+    with pytest.raises(RetryableError):
+        world.run({**state}, until="judge")
+    record(world, recording)
+    found = verdict(world, world.run(state, until="verdict"))
+    assert found.evaluation.recorded == {"champion": "2026-12-24"}
 
 
 @pytest.mark.parametrize("day", [BEFORE, AFTER])
