@@ -144,6 +144,12 @@ class MonitoringStack(cdk.Stack):
             threshold=1,
         )
         self._alarm(
+            "WatchFailed",
+            custom("WatchFailed", "MAX", HOUR),
+            "A project could not be looked at for shutdown dates: the watch function's log says why.",
+            threshold=1,
+        )
+        self._alarm(
             "FellBack",
             custom("Fallbacks", "MAX", HOUR),
             "A backend could not train and the next of the list was taken: `dropforge status`.",

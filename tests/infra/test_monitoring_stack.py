@@ -51,6 +51,7 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "TrainingEnds",
         "MigrationFailed",
         "ProviderUnanswered",
+        "WatchFailed",
         "FellBack",
         "ApiSlow",
         "ApiServerErrors",
