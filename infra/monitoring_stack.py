@@ -146,7 +146,7 @@ class MonitoringStack(cdk.Stack):
         self._alarm(
             "WatchFailed",
             custom("WatchFailed", "MAX", HOUR),
-            "A project could not be looked at for shutdown dates: the watch function's log says why.",
+            "A project could not be looked at for shutdown dates: see the log of `watch`.",
             threshold=1,
         )
         self._alarm(
