@@ -246,7 +246,6 @@ class FineTuneJob(msgspec.Struct, frozen=True):
     attempt: int
     started_at: float
     job_id: str | None = None
-    files: dict[str, str] = {}
     model_id: str | None = None
     silent_since: float | None = None
 

@@ -6,7 +6,7 @@ import os
 from typing import Annotated, Self
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Json
 
 from dropforge.providers import Access
 
@@ -98,3 +98,9 @@ class WatchSettings(ProviderSettings, StarterSettings):
 class JudgeSettings(ProviderSettings):
     judge_base_url: str
     judge_secret_arn: str
+
+
+class WebhookSettings(Settings):
+    """webhook: `webhooks` are the ARNs of the signing secrets, by the provider's name."""
+
+    webhooks: Json[dict[str, str]]

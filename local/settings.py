@@ -99,11 +99,6 @@ class Settings:
         """The emulator's interpreter, which is also the one that Lambdas run on."""
         return self.root / ".venv-emulator" / "bin" / "python"
 
-    @property
-    def spark_python(self) -> Path:
-        """The interpreter with PySpark, if `make .venv-spark/.ready` has made it."""
-        return self.root / ".venv-spark" / "bin" / "python"
-
     @cached_property
     def lambda_python(self) -> str:
         """The minor version for which Lambda assets must be built, such as `3.11`.

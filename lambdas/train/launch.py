@@ -35,7 +35,7 @@ def handler(edge: Edge, event: Event) -> Result:
     about = {"spec": spec.hash, "version": spec.version}
     edge.note({"train": {**about, "backend": spec.backend, "model": spec.model}, "progress": {}})
     provider = trainer(spec.backend, settings, edge.store)
-    job = _launched(edge, provider, spec, choice)
+    job = _launched(edge, settings, provider, spec, choice)
     edge.note({"train.job_id": job.job_id})
     return {
         "spec": spec.hash,
@@ -58,7 +58,9 @@ def poll_seconds(asked: int, config: ProjectConfig) -> int:
     return max(asked, ceil(hours * 3600 / MAX_POLLS))
 
 
-def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec, choice: int) -> FineTuneJob:
+def _launched(
+    edge: Edge, settings: TrainSettings, provider: Trainer, spec: FineTuneSpec, choice: int
+) -> FineTuneJob:
     key = train_key(spec.project, spec.hash)
     job = edge.store.find_manifest(key, FineTuneJob)
     if job and job.job_id and isinstance(provider.poll(job), Failed):
@@ -66,7 +68,7 @@ def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec, choice: int) ->
     if job and job.job_id:
         return job
     intent = job or FineTuneJob(spec, 1, time.time())
-    _check_cost(edge, spec, choice)
+    _check_cost(edge, settings.training_instance, spec, choice)
     provider.preflight(intent)
     if not _claimed(edge, intent):
         raise StartingError("Another run is starting this very job.")
@@ -76,10 +78,9 @@ def _launched(edge: Edge, provider: Trainer, spec: FineTuneSpec, choice: int) ->
     return launched
 
 
-def _check_cost(edge: Edge, spec: FineTuneSpec, choice: int) -> None:
+def _check_cost(edge: Edge, instance: str, spec: FineTuneSpec, choice: int) -> None:
     """Raises OverBudgetError where this choice would cost more than the project allows."""
     manifest = edge.store.load(dataset_key(spec.project, spec.dataset), DatasetManifest)
-    instance = TrainSettings.from_environment().training_instance
     chosen = edge.config.choices[choice]
     check_budget(edge.config, estimate(edge.config, chosen, manifest.train_tokens, instance))
 

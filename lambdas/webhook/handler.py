@@ -13,20 +13,12 @@ from typing import Any
 
 import msgspec
 import openai
-from pydantic import Json
 
-from dropforge.settings import Settings
+from dropforge.settings import WebhookSettings
 from lambdas.edge import Event, logger, registry, secret
 from lambdas.webhook.task import KEPT_S, go_on
 
 _ENDED = {f"fine_tuning.job.{how}" for how in ("succeeded", "failed", "cancelled")}
-
-
-class WebhookSettings(Settings):
-    """webhook: `webhooks` are the ARNs of the signing secrets, by the provider's name."""
-
-    bucket: str = ""
-    webhooks: Json[dict[str, str]]
 
 
 class _Job(msgspec.Struct):
