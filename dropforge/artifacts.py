@@ -68,13 +68,34 @@ def evaluation_key(project: str, evaluation_hash: str, name: str = "verdict.json
     return f"{JUDGE}/{project}/{evaluation_hash}/{name}"
 
 
-def golden_key(project: str, version: str, dataset_hash: str) -> str:
+def recorded_key(project: str, version: str, dataset_hash: str) -> str:
     """Where a model's answers to a dataset's test tickets are kept for when it is shut down."""
-    return f"{JUDGE}/{project}/golden/{version}/{dataset_hash}.jsonl"
+    return f"{JUDGE}/{project}/recorded/{version}/{dataset_hash}.jsonl"
 
 
-def batch_name(index: int) -> str:
-    return f"batch-{index:03d}.jsonl"
+def answer_key(project: str, address: str) -> str:
+    """Where one model's answer to one prompt is kept; `address` is a digest of both."""
+    return f"{JUDGE}/{project}/answers/{address[:2]}/{address}.json"
+
+
+def golden_key(project: str) -> str:
+    """The golden questions, as a person drops them beside the project's configuration."""
+    return f"{PROJECTS}/{project}/golden.jsonl"
+
+
+def golden_snapshot_key(project: str, golden_hash: str) -> str:
+    """The golden questions that an evaluation asks, as they were when it began."""
+    return f"{JUDGE}/{project}/golden/{golden_hash}.jsonl"
+
+
+def drift_key(project: str, day: str, name: str = "drift.json") -> str:
+    """What the look at the model in production found on a day (ISO 8601)."""
+    return f"{JUDGE}/{project}/drift/{day}/{name}"
+
+
+def batch_name(index: int, kind: Literal["batch", "unjudged", "prompts"] = "batch") -> str:
+    """Judged samples; with a batch API between, samples not yet judged, and what is asked."""
+    return f"{kind}-{index:03d}.jsonl"
 
 
 def error_key(dropped_key: str) -> str:
@@ -258,8 +279,31 @@ class Interval(msgspec.Struct, frozen=True):
     high: float
 
 
+class Agreement(msgspec.Struct, frozen=True):
+    """How a judge's outcomes fit people's labels of the same pairs.
+
+    Attributes:
+        agreement: the share of equal outcomes, with its Wilson interval.
+        kappa: Cohen's, weighted: a win called a loss is a worse miss than a win called a tie.
+    """
+
+    labels: int
+    agreement: Interval
+    kappa: float
+
+
 class Comparison(msgspec.Struct, frozen=True):
-    """The challenger against one opponent over the sampled test tickets."""
+    """The challenger against one opponent over the judged test tickets.
+
+    Attributes:
+        flips: pairs where a judge named another winner when the answers changed places: ties.
+        win_rate: ties as half a win; the interval by resampling whole customers.
+        anytime: an interval that holds wherever judging stopped.
+        e_value: evidence that the win rate lies above the gate's lower bound; 1 / alpha passes.
+        length_controlled: the win rate if both answers had been of the same length.
+        position_bias: how much more often than half the judges preferred the answer shown first.
+        by_judge: the win rate of each judge of a panel alone.
+    """
 
     opponent: str
     wins: int
@@ -269,16 +313,69 @@ class Comparison(msgspec.Struct, frozen=True):
     unscored: int
     win_rate: Interval
     confidence: float
+    wilson: Interval = Interval(0.5, 0.0, 1.0)
+    anytime: Interval = Interval(0.5, 0.0, 1.0)
+    e_value: float = 1.0
+    length_controlled: Interval | None = None
+    position_bias: float = 0.0
+    by_judge: dict[str, Interval] = {}
 
     @property
     def scored(self) -> int:
         return self.wins + self.losses + self.ties
 
+    @property
+    def flip_rate(self) -> float:
+        return self.flips / self.scored if self.scored else 0.0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What some answers took: of an arm, or of the judges.
+
+    Attributes:
+        seconds_p50, seconds_p95: of one answer, as asked for just then; 0 where nothing was asked.
+        usd: None where no price is known.
+    """
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds_p50: float = 0.0
+    seconds_p95: float = 0.0
+    usd: float | None = None
+
+
+class GoldenScore(msgspec.Struct, frozen=True):
+    """The golden questions: how many each arm got right, and which the challenger alone got wrong.
+
+    Attributes:
+        hash: of the questions.
+        against: the opponent that `worse` refers to: the champion, or the base without one.
+        worse: ids of the questions that it got right and the challenger did not.
+    """
+
+    hash: str
+    questions: int
+    right: dict[str, int]
+    against: str
+    worse: tuple[str, ...] = ()
+
 
 class Evaluation(msgspec.Struct, frozen=True):
     """What the judge found: every number the gate decides on.
 
-    `recorded`: the arms whose answers were recorded earlier, with the day (ISO 8601).
+    Attributes:
+        judges: the judges' versions (`dropforge.judge.judge_version`), the first one first.
+        samples: tickets judged.
+        planned: tickets that would have been judged without an early stop.
+        customers: whose tickets these are; the tickets of one are one piece of evidence.
+        scores: by arm, then by name: `chrf`, and `similarity` where it was asked for; 0 to 1.
+        failed: by arm, then by check: answers that failed it.
+        failing: by arm: answers that failed any check.
+        usage: by arm, and of the judges under `judge`.
+        recorded: the arms whose answers were recorded earlier, with the day (ISO 8601).
+        agreement: by judge version, of those that people have labelled pairs for.
+        warnings: what a reader should know before trusting the numbers.
     """
 
     project: str
@@ -291,13 +388,42 @@ class Evaluation(msgspec.Struct, frozen=True):
     fact_recall: dict[str, float]
     samples_with_facts: int
     recorded: dict[str, str] = {}
+    judges: tuple[str, ...] = ()
+    planned: int = 0
+    customers: int = 0
+    scores: dict[str, dict[str, float]] = {}
+    failed: dict[str, dict[str, int]] = {}
+    failing: dict[str, int] = {}
+    usage: dict[str, Usage] = {}
+    golden: GoldenScore | None = None
+    agreement: dict[str, Agreement] = {}
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.samples < self.planned
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule of the gate: what was measured, what was asked for, and whether it held.
+
+    Attributes:
+        share: whether the numbers are shares, to be read as percent.
+    """
+
+    name: str
+    measured: float
+    asked: float
+    held: bool
+    share: bool = True
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The gate's verdict, with the reasons that decided."""
+    """The gate's verdict, with the reasons that decided and every rule that was looked at."""
 
     verdict: Literal["promote", "reject", "not enough evidence"]
     reasons: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from dropforge.artifacts import ERROR_SUFFIX, PROJECTS, digest, project_key, split_key
+from dropforge.artifacts import ERROR_SUFFIX, PROJECTS, digest, golden_key, project_key, split_key
 
 MAX_BYTES = 100 << 30
 """The largest export, uncompressed, that one Spark job is meant for."""
@@ -36,6 +36,11 @@ class Drop(msgspec.Struct, frozen=True):
     """What two events of one key are compared by: the later one's is greater. "" where unknown."""
 
     @property
+    def is_golden(self) -> bool:
+        """Whether it is the project's golden questions."""
+        return self.key == golden_key(self.project)
+
+    @property
     def run_id(self) -> str:
         """Name of the execution: the same version is never run twice."""
         return digest("run/1", self.bucket, self.key, self.version_id)[:32]
@@ -45,7 +50,7 @@ def parse_event(event: dict[str, Any]) -> Drop | None:
     """The drop an event tells of; None for an object that starts nothing.
 
     Nothing is started by our own messages (`*.error.txt`), by folders' placeholders, nor by other
-    files beside project.yaml.
+    files beside project.yaml and golden.jsonl.
     """
     detail = event["detail"]
     key = str(detail["object"]["key"])
@@ -59,7 +64,7 @@ def parse_event(event: dict[str, Any]) -> Drop | None:
         key=key,
         version_id=str(detail["object"].get("version-id") or ""),
         project=project,
-        is_project_file=area == PROJECTS,
+        is_project_file=area == PROJECTS and key == project_key(project),
         order=sequencer.upper().ljust(_SEQUENCER, "0") if sequencer else "",
     )
 
@@ -69,7 +74,7 @@ def _place(key: str) -> tuple[str, str, str] | None:
     if place is None or key.endswith((ERROR_SUFFIX, "/")):
         return None
     area, project, _ = place
-    if area == PROJECTS and key != project_key(project):
+    if area == PROJECTS and key not in (project_key(project), golden_key(project)):
         return None
     return key, area, project
 

@@ -65,6 +65,40 @@ def known_model(name: str) -> Model | None:
     return next((model for model in _MODELS if lowered.startswith(model.prefix)), None)
 
 
+class AnswerPrice(NamedTuple):
+    """List prices of answers in US dollars for a million tokens, in and out: base and fine-tune."""
+
+    prefix: str
+    base: tuple[float, float]
+    tuned: tuple[float, float]
+
+
+_ANSWERS = (
+    AnswerPrice("gpt-4.1-nano", (0.10, 0.40), (0.20, 0.80)),
+    AnswerPrice("gpt-4.1-mini", (0.40, 1.60), (0.80, 3.20)),
+    AnswerPrice("gpt-4.1", (2.00, 8.00), (3.00, 12.00)),
+    AnswerPrice("gpt-4o-mini", (0.15, 0.60), (0.30, 1.20)),
+    AnswerPrice("gpt-4o", (2.50, 10.00), (3.75, 15.00)),
+    AnswerPrice("meta-llama/meta-llama-3", (0.18, 0.18), (0.18, 0.18)),
+    AnswerPrice("smollm2-135m", (0.0, 0.0), (0.0, 0.0)),
+)
+
+
+def answer_usd(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """What answers of so many tokens cost by list price; None for a model without a known one.
+
+    Args:
+        model: a base model's name, or a fine-tune's as `ft:<base>:…`.
+    """
+    tuned = model.lower().startswith("ft:")
+    name = model.lower().removeprefix("ft:")
+    found = next((price for price in _ANSWERS if name.startswith(price.prefix)), None)
+    if found is None:
+        return None
+    usd_in, usd_out = found.tuned if tuned else found.base
+    return (prompt_tokens * usd_in + completion_tokens * usd_out) / 1e6
+
+
 class Instance(NamedTuple):
     """A SageMaker training instance: on-demand price of an hour, bf16 peak (dense) in FLOP/s."""
 

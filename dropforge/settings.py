@@ -96,11 +96,27 @@ class WatchSettings(ProviderSettings, StarterSettings):
 
 
 class JudgeSettings(ProviderSettings):
+    """judge, submit and collect; `poll_seconds` is how soon batches are first looked at."""
+
     judge_base_url: str
     judge_secret_arn: str
+    poll_seconds: int = 60
 
 
 class WebhookSettings(Settings):
     """webhook: `webhooks` are the ARNs of the signing secrets, by the provider's name."""
 
     webhooks: Json[dict[str, str]]
+
+
+class ApprovalSettings(Settings):
+    """approve: `approval_secret_arn` is the ARN of the key that signs links."""
+
+    approval_secret_arn: str
+
+
+class AskSettings(ApprovalSettings):
+    """ask: `deployment_parameter` names the SSM parameter with the HTTPS API's address."""
+
+    topic_arn: str
+    deployment_parameter: str = "/dropforge/deployment"

@@ -212,6 +212,27 @@ class ChatApi(Construct):
         )
         acknowledge(told, "APIG4", reason)
 
+    def add_approvals(self, function: lambda_.Function) -> None:
+        """GET and POST /approvals/{project}/{run}, where a person approves a model."""
+        run = self.rest_api.root.add_resource("approvals").add_resource("{project}")
+        asked = run.add_resource("{run}")
+        integration = apigateway.LambdaIntegration(
+            function, allow_test_invoke=False, scope_permission_to_method=False
+        )
+        signed = {f"method.request.querystring.{name}": True for name in ("expires", "signature")}
+        reason = (
+            "The link in the mail carries a signature over the run and its own end, which the"
+            " function checks: a browser that opens a link sends no bearer token."
+        )
+        for verb in ("GET", "POST"):
+            method = asked.add_method(
+                verb,
+                integration,
+                request_validator=self._validator,
+                request_parameters=signed,
+            )
+            acknowledge(method, "APIG4", reason)
+
     def _method(
         self, resource: apigateway.IResource, verb: str, model: apigateway.Model | None = None
     ) -> None:

@@ -48,8 +48,8 @@ def _asset(name: str, *parts: str) -> Asset:
 
 PIPELINE = _asset(
     "pipeline",
-    *("edge.py", "providers.py", "drop", "fail", "judge", "promote", "schedule", "train"),
-    *("watch", "webhook"),
+    *("edge.py", "providers.py", "approve", "chat", "drift", "drop", "fail", "judge", "promote"),
+    *("rollback", "schedule", "shadow", "train", "watch", "webhook"),
 )
 DATA = _asset("data", "edge.py", "clean", "extract", "validate")
 CHAT = _asset("chat", "authorize", "chat")

@@ -33,6 +33,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*[^\s/])?$")]
 Cron = Annotated[str, StringConstraints(pattern=r"^(cron|rate)\(.+\)$")]
 Instance = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
+Email = Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+BedrockModel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9-]{2,}(\.[A-Za-z0-9_:-]+)+$", max_length=200)
+]
 Positive = Annotated[int, Field(gt=0)]
 LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
 
@@ -66,12 +70,20 @@ class FunctionSizes(_Section):
     parity: FunctionSize
     plan: FunctionSize
     judge: FunctionSize
+    submit: FunctionSize
+    collect: FunctionSize
     verdict: FunctionSize
+    ask: FunctionSize
+    approve: FunctionSize
     promote: FunctionSize
+    canary: FunctionSize
+    rollback: FunctionSize
     fail: FunctionSize
     schedule: FunctionSize
     watch: FunctionSize
+    drift: FunctionSize
     webhook: FunctionSize
+    shadow: FunctionSize
     extract: FunctionSize
     authorize: FunctionSize
     chat: FunctionSize
@@ -167,9 +179,12 @@ class Settings(_Section):
 
     `providers` are the hosted providers that it reaches, with their base URLs; an empty one is the
     preset's (dropforge/providers.py). `webhooks` are those of them that tell when a job has ended.
+    `bedrock_judges` are the models, or inference profiles, that judges may ask by Bedrock's own
+    protocol.
     `platform` is a `uv` target platform; left empty it follows from architecture and Python
     version. `max_bytes` is the largest export, or all parts of a dataset, that clean and validate
-    read in a function: beyond it Spark does. `object_retention_days` is how long superseded
+    read in a function: beyond it Spark does. Models are approved at `approval_email`; an empty one
+    is `alarm_email`. `object_retention_days` is how long superseded
     versions of an object are kept.
     """
 
@@ -179,15 +194,18 @@ class Settings(_Section):
     providers: dict[Hosted, Url | Literal[""]]
     webhooks: Annotated[tuple[Hosted, ...], BeforeValidator(_listed)] = ()
     judge_base_url: Url
+    bedrock_judges: Annotated[tuple[BedrockModel, ...], BeforeValidator(_listed)] = ()
     poll_seconds: Positive
     drop_concurrency: Annotated[int, Field(ge=2, le=1000)]
     deadline_seconds: Annotated[float, Field(gt=0)]
     log_retention_days: LogDays
     object_retention_days: Positive
-    alarm_email: Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")] = ""
+    alarm_email: Email = ""
+    approval_email: Email = ""
     monthly_schedule: Cron
     extract_schedule: Cron
     watch_schedule: Cron
+    drift_schedule: Cron
     vpc: Vpc = Vpc()
     win_rate_floor: Annotated[float, Field(ge=0, le=1)]
     max_bytes: Annotated[int, Field(gt=0, le=2 << 30)]

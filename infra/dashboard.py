@@ -6,7 +6,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.metrics import api_metric, custom_series, dead_letters, executions
+from infra.metrics import MINUTES_5, api_metric, custom_series, dead_letters, executions
 from infra.pipeline_stack import PipelineStack
 from infra.serving_stack import ServingStack
 
@@ -24,6 +24,8 @@ def dashboard(
     )
     board.add_widgets(*_run_widgets(pipeline))
     board.add_widgets(*_model_widgets())
+    board.add_widgets(*_canary_widgets())
+    board.add_widgets(*_drift_widgets())
     board.add_widgets(*_provider_widgets())
     board.add_widgets(*_api_widgets(serving))
     return board
@@ -61,6 +63,49 @@ def _model_widgets() -> list[cloudwatch.GraphWidget]:
             line=cloudwatch.HorizontalAnnotation(value=0.5, label="no better than its opponent"),
         ),
         _graph("Promotions", custom_series("Promotions", "Sum", DAY)),
+    ]
+
+
+def _canary_widgets() -> list[cloudwatch.GraphWidget]:
+    return [
+        _graph(
+            "The challenger's share of the traffic",
+            custom_series("CanaryShare", "Maximum", MINUTES_5),
+            between=(0, 1),
+            right=[custom_series("CanariesEnded", "Sum", HOUR)],
+        ),
+        _graph(
+            "Chats and errors, by arm",
+            custom_series("ChatRequests", "Sum", MINUTES_5, "project,arm"),
+            custom_series("ChatErrors", "Sum", MINUTES_5, "project,arm"),
+            custom_series("ChatFallbacks", "Sum", MINUTES_5),
+        ),
+        _graph(
+            "Evidence that the challenger is worse",
+            custom_series("CanaryEvidence", "Maximum", MINUTES_5),
+            line=cloudwatch.HorizontalAnnotation(value=20, label="the canary ends"),
+        ),
+    ]
+
+
+def _drift_widgets() -> list[cloudwatch.GraphWidget]:
+    return [
+        _graph(
+            "Right answers of the models in production",
+            custom_series("DriftRight", "Minimum", DAY),
+            between=(0, 1),
+        ),
+        _graph(
+            "Win rate of the models in production against their own first answers",
+            custom_series("DriftWinRate", "Minimum", DAY),
+            between=(0, 1),
+            line=cloudwatch.HorizontalAnnotation(value=0.5, label="as good as at first"),
+        ),
+        _graph(
+            "Drift found, looks that failed",
+            custom_series("DriftDetected", "Maximum", DAY),
+            custom_series("DriftFailed", "Maximum", DAY),
+        ),
     ]
 
 

@@ -18,6 +18,11 @@ NO_ROTATION = (
     " nothing a rotation function could call. docs/operations.md says how to replace it."
 )
 
+SIGNS_FOR_DAYS = (
+    "A link is valid for a week at most and dies with the key: a new value, put in place by hand,"
+    " is a matter of seconds, and a rotation by the clock would break the links that wait."
+)
+
 KEY_ACTIONS_OF_LOGS = ("kms:DescribeKey", "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
 
 
@@ -39,6 +44,7 @@ class DataStack(cdk.Stack):
         self.table_name = self.exported(table.table_name)
         self.table_arn = self.exported(table.table_arn)
         self.judge_secret_arn = self.exported(judge.secret_arn)
+        self.approval_secret_arn = self.exported(self._signing_key(key).secret_arn)
         self.provider_secrets = {
             name: self._secret_arn(_id(name), f"dropforge/{name}", "training and chat", key)
             for name in settings.providers
@@ -131,6 +137,21 @@ class DataStack(cdk.Stack):
             deletion_protection=True,
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
+
+    def _signing_key(self, key: kms.Key) -> secretsmanager.Secret:
+        secret = secretsmanager.Secret(
+            self,
+            "Approval",
+            secret_name="dropforge/approval",  # noqa: S106
+            description="Signs the links with which models are approved",
+            encryption_key=key,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                exclude_punctuation=True, password_length=64
+            ),
+            removal_policy=cdk.RemovalPolicy.RETAIN,
+        )
+        acknowledge(secret, "SMG4", SIGNS_FOR_DAYS)
+        return secret
 
     def _secret_arn(self, name: str, path: str, use: str, key: kms.Key) -> str:
         return self.exported(self._secret(name, path, use, key).secret_arn)

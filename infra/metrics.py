@@ -28,10 +28,17 @@ def custom(name: str, statistic: str, period: cdk.Duration) -> cloudwatch.MathEx
     )
 
 
-def custom_series(name: str, statistic: str, period: cdk.Duration) -> cloudwatch.MathExpression:
-    """One line on a graph for each combination of dimensions."""
+def custom_series(
+    name: str, statistic: str, period: cdk.Duration, dimensions: str = ""
+) -> cloudwatch.MathExpression:
+    """One line on a graph for each combination of dimensions.
+
+    Args:
+        dimensions: their names with commas between: only the metrics that have exactly these.
+    """
     seconds = int(period.to_seconds())
-    query = f'Namespace="{NAMESPACE}" MetricName="{name}"'
+    place = f"{{{NAMESPACE},{dimensions}}}" if dimensions else f'Namespace="{NAMESPACE}"'
+    query = f'{place} MetricName="{name}"'
     return cloudwatch.MathExpression(
         expression=f"SEARCH('{query}', '{statistic}', {seconds})",
         using_metrics={},

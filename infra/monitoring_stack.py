@@ -18,9 +18,9 @@ from infra.data_stack import DataStack
 from infra.metrics import api_metric, custom, dead_letters, executions
 from infra.permissions import from_account
 from infra.pipeline_stack import PipelineStack
+from infra.promotion import PARAMETER
 from infra.serving_stack import ServingStack
 
-PARAMETER = "/dropforge/deployment"
 FIRST_BYTE_MS = 2000
 """The API's target: an answer within 2 s at the 95th percentile."""
 SHUTDOWN_DAYS = (90, 30, 7)
@@ -112,6 +112,13 @@ class MonitoringStack(cdk.Stack):
             below=True,
         )
 
+        self._alarm(
+            "CanaryEnded",
+            custom("CanariesEnded", "MAX", MINUTES_5),
+            "A canary went back by itself; the champion has all traffic. `dropforge status`.",
+            threshold=1,
+        )
+
     def _provider_alarms(self) -> None:
         """What the daily watch saw holds until it looks again."""
         for days in SHUTDOWN_DAYS:
@@ -149,10 +156,27 @@ class MonitoringStack(cdk.Stack):
             "A project could not be looked at for shutdown dates: see the log of `watch`.",
             threshold=1,
         )
+        self._drift_alarms()
         self._alarm(
             "FellBack",
             custom("Fallbacks", "MAX", HOUR),
             "A backend could not train and the next of the list was taken: `dropforge status`.",
+            threshold=1,
+        )
+
+    def _drift_alarms(self) -> None:
+        """What the regular look saw holds until it looks again."""
+        self._alarm(
+            "DriftDetected",
+            custom("DriftDetected", "MAX", HOUR),
+            "A model in production answers worse than it did at first: `dropforge drift`.",
+            threshold=1,
+            holds=True,
+        )
+        self._alarm(
+            "DriftFailed",
+            custom("DriftFailed", "MAX", HOUR),
+            "A model in production could not be looked at for drift: `dropforge drift` says why.",
             threshold=1,
         )
 
@@ -178,6 +202,12 @@ class MonitoringStack(cdk.Stack):
             "More than half of the API's answers are refusals: a wrong token, or an attack.",
             threshold=0.5,
             periods=3,
+        )
+        self._alarm(
+            "ShadowDeadLetters",
+            dead_letters(serving.shadow.letters),
+            "Chats could not be put to a shadowing challenger; the log of `shadow` says why.",
+            threshold=1,
         )
         self._alarm(
             "ChatThrottled",

@@ -13,6 +13,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import IConstruct
 
+from dropforge.serve.arms import Tally
+
 T = TypeVar("T")
 PREFIX = (
     "Keys under a prefix are data, unknown at deployment; the statement is limited to the prefix."
@@ -67,6 +69,24 @@ def lists(bucket_arn: str) -> Grant:
 def table(table_arn: str) -> Grant:
     actions = ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
     return Grant(tuple(f"dynamodb:{action}" for action in actions), (table_arn,))
+
+
+def counts_traffic(table_arn: str) -> Grant:
+    """Change the numbers of a canary's arms, and no other attribute of any item.
+
+    Conditions: DynamoDB developer guide, "Using IAM policy conditions for fine-grained access
+    control". That section's examples limit what an update returns, too.
+    """
+    return Grant(
+        ("dynamodb:UpdateItem",),
+        (table_arn,),
+        conditions={
+            "ForAllValues:StringEquals": {
+                "dynamodb:Attributes": ["pk", "sk", *Tally.__struct_fields__]
+            },
+            "StringEqualsIfExists": {"dynamodb:ReturnValues": ["NONE"]},
+        },
+    )
 
 
 def uses_key(key_arn: str, *services: str) -> Grant:

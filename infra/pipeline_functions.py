@@ -11,6 +11,7 @@ from constructs import Construct
 
 from infra.asset import DATA, PIPELINE, Asset
 from infra.config import Settings
+from infra.converse import converses
 from infra.data_stack import DataStack
 from infra.extract import DATABASE_SECRETS, into_vpc
 from infra.function import Function
@@ -26,6 +27,7 @@ CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
     "judge/*",
 )
 EXTRACTED = "exports/*/extracted/*"
+GOLDEN, DRIFT, ANSWERS = "judge/*/golden/*", "judge/*/drift/*", "judge/*/answers/*"
 MESSAGES = ("exports/*.error.txt", "projects/*.error.txt")
 WEIGHTS = "models/*/config.json"
 PACKAGE_GROUP = "dropforge"
@@ -88,7 +90,7 @@ def _data_functions(settings: Settings, data: DataStack) -> tuple[Spec, ...]:
             "drop.handler",
             (
                 reads(bucket, EXPORTS, PROJECTS),
-                writes(bucket, *MESSAGES, SNAPSHOTS),
+                writes(bucket, *MESSAGES, SNAPSHOTS, GOLDEN),
                 deletes(bucket, *MESSAGES),
             ),
             _base_component(settings),
@@ -165,8 +167,14 @@ def _training_functions(scope: Construct, settings: Settings, data: DataStack) -
 
 def _judging_functions(scope: Construct, settings: Settings, data: DataStack) -> tuple[Spec, ...]:
     bucket = data.bucket_arn
+    judges = {
+        **provider_environment(scope, settings, data),
+        "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
+        "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
+    }
+    waits = {"DROPFORGE_POLL_SECONDS": str(settings.poll_seconds)}
     return (
-        Spec("plan", "judge.plan", (reads(bucket, VALIDATE, PROJECTS),)),
+        Spec("plan", "judge.plan", (reads(bucket, VALIDATE, PROJECTS, JUDGE),)),
         Spec(
             "judge",
             "judge.batch",
@@ -175,12 +183,30 @@ def _judging_functions(scope: Construct, settings: Settings, data: DataStack) ->
                 writes(bucket, JUDGE),
                 reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
                 asks_endpoint(settings),
+                *converses(settings),
             ),
-            {
-                **provider_environment(scope, settings, data),
-                "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
-                "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
-            },
+            judges,
+        ),
+        Spec(
+            "submit",
+            "judge.submit",
+            (
+                reads(bucket, PROJECTS, JUDGE),
+                writes(bucket, JUDGE),
+                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
+            ),
+            judges | waits,
+        ),
+        Spec(
+            "collect",
+            "judge.collect",
+            (
+                reads(bucket, PROJECTS, JUDGE),
+                writes(bucket, JUDGE),
+                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
+                *converses(settings),
+            ),
+            judges | waits,
         ),
         Spec(
             "verdict",
@@ -211,6 +237,24 @@ def _background_functions(
                 reads_secret(*data.provider_secrets.values()),
             ),
             provider_environment(scope, settings, data),
+            background=True,
+        ),
+        Spec(
+            "drift",
+            "drift.handler",
+            (
+                reads(data.bucket_arn, PROJECTS, VALIDATE, JUDGE),
+                writes(data.bucket_arn, DRIFT, ANSWERS),
+                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
+                asks_endpoint(settings),
+                *converses(settings),
+                *converses(settings),
+            ),
+            {
+                **provider_environment(scope, settings, data),
+                "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
+                "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
+            },
             background=True,
         ),
         Spec(

@@ -20,11 +20,13 @@ from infra.function import Function, log_group
 from infra.model_registry import ModelRegistry
 from infra.permissions import Grant, acknowledge_wildcards
 from infra.pipeline_functions import answers_waiting_runs, pipeline_functions
+from infra.promotion import Promotion
 from infra.schedule import Schedule
 from infra.spark import Spark
 from infra.training import TrainingRole, image_uri, runs_training_jobs
 
 MONTHLY = "Starts a run for every project that asked for a monthly one"
+DRIFT = "Asks the models in production the golden questions and holds the answers to the first ones"
 EXTRACTIONS = "Reads the databases of the projects that extract, and drops what is new"
 WATCH = "Reads the providers' lists of models for dates on which they shut down"
 MAX_RECEIVES = 3
@@ -42,6 +44,7 @@ class PipelineStack(cdk.Stack):
         self.drop_letters = self._queue("DropDeadLetters", keep=cdk.Duration.days(14))
         self.event_letters = self._queue("EventDeadLetters", keep=cdk.Duration.days(14))
         self.functions = pipeline_functions(self, settings, data, self.event_letters)
+        self.functions |= Promotion(self, "Promotion", settings, data, self.event_letters).functions
         ModelRegistry(self, "Models")
         self.state_machine = self._state_machine()
         self._start(self.functions["drop"])
@@ -52,6 +55,7 @@ class PipelineStack(cdk.Stack):
         answers_waiting_runs(self).to(self.functions["wait"].role)
         self._start(self.functions["watch"])
         self._call_by_clock("Shutdowns", "watch", settings.watch_schedule, WATCH)
+        self._call_by_clock("Looks", "drift", settings.drift_schedule, DRIFT)
         self._call_by_clock("Extractions", "extract", settings.extract_schedule, EXTRACTIONS)
 
     def _call_by_clock(self, name: str, function: str, expression: str, description: str) -> None:
@@ -86,7 +90,7 @@ class PipelineStack(cdk.Stack):
         )
 
     def _feed(self, drop: Function) -> None:
-        """Each object created under exports/, and each project.yaml, reaches the drop function."""
+        """Exports, and each project's project.yaml and golden.jsonl, reach the drop function."""
         queue = self._queue(
             "Drops",
             keep=cdk.Duration.days(4),
@@ -100,14 +104,18 @@ class PipelineStack(cdk.Stack):
         events.Rule(
             self,
             "Dropped",
-            description="A file was dropped, or a project was configured",
+            description="A file was dropped, or a project got its configuration or questions",
             event_pattern=events.EventPattern(
                 source=["aws.s3"],
                 detail_type=["Object Created"],
                 detail={
                     "bucket": {"name": [self._data.bucket_name]},
                     "object": {
-                        "key": [{"prefix": "exports/"}, {"wildcard": "projects/*/project.yaml"}]
+                        "key": [
+                            {"prefix": "exports/"},
+                            {"wildcard": "projects/*/project.yaml"},
+                            {"wildcard": "projects/*/golden.jsonl"},
+                        ]
                     },
                 },
             ),

@@ -11,15 +11,19 @@ import re
 from collections.abc import Mapping
 
 from infra.config import Settings
-from infra.states import TRANSIENT, State, arn_name, guarded, retries, stage, task
+from infra.judge_states import CHEAP_FUNCTIONS, cheap_states
+from infra.promotion_states import promotion_states
+from infra.states import TRANSIENT, State, arn_name, choice, guarded, retries, stage, task
 from infra.training_states import training_states
 
 NAME = "dropforge-pipeline"
-TIMEOUT_S = 30 * 24 * 3600
-"""A whole run: a project may ask for trainings of 120 hours, on one backend after another."""
+TIMEOUT_S = 60 * 24 * 3600
+"""A whole run: a project may ask for trainings of 120 hours, on one backend after another, for a
+person's yes within a week, and for a canary of 500 hours."""
 FUNCTIONS = (
     *("clean", "validate", "launch", "poll", "wait", "fallback", "parity", "plan", "judge"),
-    *("verdict", "promote", "fail"),
+    *CHEAP_FUNCTIONS,
+    *("verdict", "ask", "promote", "canary", "fail"),
 )
 SPARK_DONE = {"clean": "Cleaned", "validate": "Validated"}
 SPARK_FOLDER = "local:///opt/dropforge/spark"
@@ -53,10 +57,12 @@ def definition(settings: Settings) -> State:
             **_or_on_spark(settings, "clean", "$.clean", then="Validate"),
             **_or_on_spark(settings, "validate", "$.dataset", then="Launch"),
             **training_states(settings, then="Plan"),
-            "Plan": stage(settings, "plan", "$.plan", then="Judge"),
+            "Plan": stage(settings, "plan", "$.plan", then="MoreTickets?"),
+            "MoreTickets?": choice("$.plan.more", "Judge", "Verdict"),
             "Judge": _judging(settings),
-            "Verdict": stage(settings, "verdict", "$.evaluation", then="Promote"),
-            "Promote": stage(settings, "promote", "$.promotion", then="Succeeded"),
+            **cheap_states(settings, then="Plan"),
+            "Verdict": stage(settings, "verdict", "$.evaluation", then="Approval?"),
+            **promotion_states(settings, then="Succeeded"),
             "Succeeded": {"Type": "Succeed"},
             "Fail": guarded(task(settings, "fail"), result=None, then="Failed", on_error="Failed"),
             "Failed": {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
@@ -131,7 +137,7 @@ def _spark_job(function: str, *, then: str) -> State:
 
 
 def _judging(settings: Settings) -> State:
-    """One judge task for each batch of tickets; a batch that fails for good fails the stage."""
+    """One judge task for each batch of the look; a batch that fails for good fails the stage."""
     batch = {**task(settings, "judge"), **retries("RetryableError", *TRANSIENT), "End": True}
     return guarded(
         {
@@ -151,5 +157,5 @@ def _judging(settings: Settings) -> State:
             },
         },
         result="$.batches",
-        then="Verdict",
+        then="Cheap?",
     )

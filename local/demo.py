@@ -1,8 +1,9 @@
-"""`make demo`: an export dropped, a model trained, judged, promoted and asked, on this machine.
+"""`make demo`: an export dropped, a model trained, judged, canaried and asked, on this machine.
 
 Everything goes the way a user goes: the `dropforge` command against the deployed template, and the
-deployed HTTPS API. What is particular to the demo is the choice of a project file for an export
-other than the example, small enough for a laptop's processor.
+deployed HTTPS API. What is particular to the demo: customers who ask while the canary runs, two
+exports beside the example whose models must not be promoted, and a project file for an export other
+than the example, small enough for a laptop's processor.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +25,23 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dropforge.artifacts import batch_name, digest, evaluation_key
+from dropforge.artifacts import batch_name, dataset_key, digest, evaluation_key
 from dropforge.backends.registry import Item
+from dropforge.chat import ChatExample, decode_examples
 from dropforge.cli.api import Answer, ask
 from dropforge.cli.deployment import Deployment
 from dropforge.judge import Sample, facts
+from local import bad_exports
 from local import up as instance
+from local.customers import Customers
 from local.settings import Settings, SetupError
 
 EXAMPLE: Final = Path("examples/tickets.csv")
 EXAMPLE_PROJECT: Final = Path("examples/project.yaml")
 ANY_PROJECT: Final = Path("examples/any-export.yaml")
 SHOWN: Final = 3
+LONGEST_WAIT: Final = 600
+"""Seconds for the two small runs that began before the main one."""
 
 
 def demo(settings: Settings, export: Path, console: Console) -> None:
@@ -47,18 +56,111 @@ def demo(settings: Settings, export: Path, console: Console) -> None:
     is_example = export.resolve() == EXAMPLE.resolve()
     project_file = EXAMPLE_PROJECT if is_example else ANY_PROJECT
     project = _project_name("orrinvale" if is_example else export.stem)
+    here = Deployment()
+    if is_example:
+        _train_bad_exports(settings, here, console)
     console.print(f"\ndropforge drop {export} -p {project} -c {project_file}", style="bold")
     dropped = time.monotonic()
-    _dropforge("drop", str(export), "-p", project, "-c", str(project_file))
+    with _customers(here, project) as customers:
+        _dropforge("drop", str(export), "-p", project, "-c", str(project_file))
     seconds = time.monotonic() - dropped
-    here = Deployment()
     run = _finished(here, project)
     _show(console, here, project, run)
+    if customers.asked:
+        console.print(_canary(customers))
+    if is_example:
+        _show_bad(console, here)
     console.print(
-        f"\nfrom the drop to the verdict {seconds:.0f} s, altogether "
-        f"{time.monotonic() - began:.0f} s",
+        f"\nfrom the drop to the {'promotion' if run.get('promoted') else 'verdict'} "
+        f"{seconds:.0f} s, altogether {time.monotonic() - began:.0f} s",
     )
     console.print(_next(settings, project), soft_wrap=True)
+
+
+def _train_bad_exports(settings: Settings, here: Deployment, console: Console) -> None:
+    """Drop the exports whose models must not be promoted, and wait until they are trained.
+
+    They are judged while the main export's model is trained: that leaves a core idle.
+    """
+    folder = settings.state / "demo"
+    files = bad_exports.write_exports(EXAMPLE, folder)
+    project_file = bad_exports.write_project(EXAMPLE_PROJECT, folder / "quick.yaml")
+    console.print("\nfirst, two exports whose models must not be promoted:", style="bold")
+    for name, file in files.items():
+        console.print(f"dropforge drop {file} -p {name} -c {project_file} --no-watch", style="bold")
+        _dropforge("drop", str(file), "-p", name, "-c", str(project_file), "--no-watch")
+    with console.status("training both"):
+        for name in files:
+            _wait(here, name, lambda run: "judge" in run)
+
+
+def _wait(here: Deployment, project: str, until: Callable[[Item], bool]) -> Item:
+    """The project's first run, once it is so far or has ended."""
+    give_up = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < give_up:
+        runs = sorted(here.registry.items(project, "run#"), key=lambda run: run["started_at"])
+        if runs and runs[0]["status"] == "failed":
+            raise SetupError(f"The run of {project} failed: {runs[0].get('error')}")
+        if runs and until(runs[0]):
+            return runs[0]
+        time.sleep(0.5)
+    raise SetupError(f"The run of {project} was not done in {LONGEST_WAIT} s.")
+
+
+@contextmanager
+def _customers(here: Deployment, project: str) -> Iterator[Customers]:
+    """People who ask and rate as soon as a canary runs, until the block ends."""
+    token = here.registry.create_token(project, "demo customers", time.time())
+    people = Customers(here.api_url, token, project)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.5):
+            if (here.registry.champion(project) or {}).get("canary"):
+                people.run(_tickets(here, project), over)
+                return
+
+    thread = threading.Thread(target=ask, name="customers")
+    thread.start()
+    try:
+        yield people
+    finally:
+        over.set()
+        thread.join()
+
+
+def _tickets(here: Deployment, project: str) -> list[ChatExample]:
+    """The held-out tickets of the project's newest dataset."""
+    runs = [run for run in here.registry.items(project, "run#") if "validate" in run]
+    newest = max(runs, key=lambda run: run["started_at"])
+    data = here.store.read(dataset_key(project, newest["validate"]["hash"], "test.jsonl"))
+    return list(decode_examples(data))
+
+
+def _canary(customers: Customers) -> Text:
+    """Who asked while the canary ran, and how content they were."""
+    told = [
+        f"{arm} {sum(one.rating > 0 for one in ours)} of {len(ours)} content"
+        for arm in ("champion", "challenger")
+        if (ours := [one for one in customers.asked if one.arm == arm])
+    ]
+    first = next((at for at, one in enumerate(customers.asked, 1) if one.arm == "challenger"), 0)
+    return Text(
+        f"\ncanary    {len(customers.asked)} customers asked while it ran, the challenger from the "
+        f"{first}. on: {', '.join(told)}"
+    )
+
+
+def _show_bad(console: Console, here: Deployment) -> None:
+    console.print("\nand two models that must not be promoted:", style="bold")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name in (bad_exports.SHUFFLED, bad_exports.FEW):
+        verdict = _wait(here, name, lambda run: "promoted" in run)["verdict"]
+        reasons = Text("; ".join(verdict["reasons"]))
+        table.add_row(name, Text.assemble((verdict["verdict"], "bold"), ": ", reasons))
+    console.print(table)
 
 
 def _api_url(settings: Settings) -> str:
@@ -138,6 +240,7 @@ def _next(settings: Settings, project: str) -> str:
             "\nIt is still running. To look around:",
             f"  source {settings.env_file}",
             f"  dropforge models -p {project}           versions, scores, which one answers",
+            f"  dropforge compare -p {project}          quality, cost and latency as a page",
             f"  dropforge report -p {project}           its evaluation as a page; --data: the data",
             f"  export DROPFORGE_TOKEN=$(dropforge token {project})",
             f'  dropforge chat -p {project} "…"         ask it something',

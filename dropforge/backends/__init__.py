@@ -44,9 +44,22 @@ class Trainer(Protocol):
         ...
 
 
+class Completion(str):
+    """The text of an answer, and the tokens that it took: None where nobody tells."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @classmethod
+    def of(cls, text: str, prompt_tokens: int | None, completion_tokens: int | None) -> Completion:
+        made = cls(text)
+        made.prompt_tokens, made.completion_tokens = prompt_tokens, completion_tokens
+        return made
+
+
 class ChatModel(Protocol):
     """Models that answer chats."""
 
-    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
+    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """The model's answer at temperature 0. May raise RetryableError or BackendError."""
         ...

@@ -82,6 +82,7 @@ class Service(msgspec.Struct, frozen=True):
 DYNAMODB = Service("DYNAMODB", "dynamodb", "dynamodb")
 SECRETS_MANAGER = Service("SECRETS_MANAGER", "secretsmanager", "secretsmanager")
 SAGEMAKER_RUNTIME = Service("SAGEMAKER_RUNTIME", "runtime.sagemaker", "sagemaker")
+SQS = Service("SQS", "sqs", "sqs")
 
 
 class AwsService:
@@ -145,17 +146,25 @@ class AwsService:
         self._connection.close()
 
     def call_json(
-        self, operation: str, target: str, version: str, payload: object, *, deadline: float
+        self,
+        operation: str,
+        target: str,
+        version: str,
+        payload: object,
+        *,
+        deadline: float,
+        resend: bool = True,
     ) -> dict[str, Any]:
-        """One operation of the AWS JSON protocol, which may arrive twice.
+        """One operation of the AWS JSON protocol.
 
         Args:
             target: the X-Amz-Target header.
             version: of the protocol, "1.0" or "1.1".
+            resend: as for `call`.
         """
         headers = {"Content-Type": f"application/x-amz-json-{version}", "X-Amz-Target": target}
         body = msgspec.json.encode(payload)
-        answer = self.call(operation, "/", headers, body, deadline=deadline, resend=True)
+        answer = self.call(operation, "/", headers, body, deadline=deadline, resend=resend)
         try:
             return msgspec.json.decode(answer.body, type=dict[str, Any])
         except msgspec.MsgspecError as error:
@@ -219,6 +228,22 @@ class Table:
             request["ExpressionAttributeValues"] = to_item(values)
         self._call("PutItem", request, deadline)
 
+    def add(self, pk: str, sk: str, numbers: Mapping[str, float], *, deadline: float) -> None:
+        """Adds to attributes of an item; what is not there yet counts as 0.
+
+        Never sent twice, so it is added once at most: a lost answer leaves unknown whether it was.
+        """
+        names = {f"#{place}": name for place, name in enumerate(numbers)}
+        values = {f":{place}": number for place, number in enumerate(numbers.values())}
+        pairs = ", ".join(f"#{place} :{place}" for place in range(len(numbers)))
+        request: Item = {
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+            "UpdateExpression": f"ADD {pairs}",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": to_item(values),
+        }
+        self._call("UpdateItem", request, deadline, resend=False)
+
     def query(self, pk: str, prefix: str, *, deadline: float) -> list[Item]:
         """All items of `pk` whose `sk` begins with `prefix`, in the order of `sk`."""
         request: Item = {
@@ -233,13 +258,33 @@ class Table:
                 return items
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    def _call(self, operation: str, request: Item, deadline: float) -> Item:
+    def _call(self, operation: str, request: Item, deadline: float, *, resend: bool = True) -> Item:
         return self._service.call_json(
             operation,
             f"DynamoDB_20120810.{operation}",
             "1.0",
             {"TableName": self._name, **request},
             deadline=deadline,
+            resend=resend,
+        )
+
+
+class Queue:
+    """An SQS queue, by its URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._service = AwsService(SQS)
+
+    def send(self, body: str, *, deadline: float) -> None:
+        """Puts one message in. Never sent twice: two messages of one text are two to SQS."""
+        self._service.call_json(
+            "SendMessage",
+            "AmazonSQS.SendMessage",
+            "1.0",
+            {"QueueUrl": self._url, "MessageBody": body},
+            deadline=deadline,
+            resend=False,
         )
 
 

@@ -18,6 +18,7 @@ from dropforge.artifacts import (
     export_prefix,
     project_snapshot_key,
 )
+from dropforge.backends.pointers import BASE
 from dropforge.backends.registry import Item, Registry
 from dropforge.backends.runs import Runs
 from dropforge.backends.store import Store
@@ -32,7 +33,7 @@ class Reigning(msgspec.Struct, frozen=True):
     """A project's champion and the configuration that the project has now.
 
     Attributes:
-        model: the champion's item `model#<version>`.
+        model: the champion as the registry has it (`Registry.model`).
         ends: when its provider shuts it down, as far as known.
     """
 
@@ -119,10 +120,10 @@ class Migration:
             PromotionError: the champion is no model that the registry knows.
         """
         champion = self._registry.champion(project)
-        if champion is None:
+        if champion is None or champion["version"] == BASE:
             return None
         config, address = current_config(self._store, self._registry, project)
-        model = self._registry.get(project, f"model#{champion['version']}")
+        model = self._registry.model(project, str(champion["version"]))
         if model is None:
             raise PromotionError(
                 f"The champion {champion['version']} of {project} is no known model.",

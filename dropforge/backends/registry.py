@@ -1,8 +1,10 @@
 """The registry in DynamoDB: runs, datasets, model versions, evaluations and the champion pointer.
 
 One table, `pk` and `sk`. A project's items share `pk = project#<name>`; `sk` is config, champion,
-extract, run#…, drop#…, clean#…, dataset#…, model#… or evaluation#…. A job that a run waits for has
-`pk = webhook#<job id>`.
+extract, run#…, drop#…, clean#…, dataset#…, evaluation#… and so on. A model version is written once,
+as model#<version>; what becomes of it stands in standing#<version> and shutdown#<version>. The
+champion is moved by `pointers.py` alone, each move kept as move#<revision>. A job that a run waits
+for has `pk = webhook#<job id>`.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from boto3.dynamodb.conditions import Key
 from botocore.exceptions import ClientError
 
 from dropforge.artifacts import digest
-from dropforge.errors import PromotionError
+from dropforge.errors import RetryableError
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
 
 Item = dict[str, Any]
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
+_LATER = ("standing", "shutdown")
+_ENDS = ("shutdown", "shutdown_from")
+_LOST = {"ConditionalCheckFailed", "TransactionConflict"}
+_BUSY = {"ProvisionedThroughputExceeded", "ThrottlingError"}
 
 
 def _pk(project: str) -> str:
@@ -51,7 +57,7 @@ class Registry:
 
     def put_new(self, project: str, sk: str, item: Mapping[str, Any]) -> bool:
         """Write an item that is never changed; False where it is there already."""
-        return self._put_if(project, sk, item, "attribute_not_exists(pk)")
+        return self.put_if(project, sk, item, "attribute_not_exists(pk)")
 
     def update(self, project: str, sk: str, values: Mapping[str, Any]) -> None:
         """Set some attributes of an item; a dotted name reaches into a map that exists."""
@@ -105,7 +111,7 @@ class Registry:
         """Whether no later event of the key was seen before; remembers this one if so."""
         sk = f"key#{digest(key)[:32]}"
         newer = "attribute_not_exists(sk) OR #order <= :order"
-        return self._put_if(
+        return self.put_if(
             project, sk, {"order": order}, newer, {":order": order}, {"#order": "order"}
         )
 
@@ -121,47 +127,87 @@ class Registry:
         run = self.get(project, f"run#{holder}")
         if holder == run_id or run is None or run["status"] != FAILED:
             return holder
-        taken = self._put_if(
+        taken = self.put_if(
             project, sk, {"run_id": run_id}, "run_id = :before", {":before": holder}
         )
         return run_id if taken else str((self.get(project, sk) or {})["run_id"])
 
     def champion(self, project: str) -> Item | None:
+        """Who answers, and the canary beside it if one runs."""
         return self.get(project, "champion")
 
-    def move_champion(
-        self, project: str, model: Mapping[str, Any], *, who: str, why: str, at: float
-    ) -> Item:
-        """Point the champion at a model version, if nobody moved it meanwhile.
+    def write_pointer(
+        self,
+        project: str,
+        item: Mapping[str, Any],
+        move: Mapping[str, Any],
+        *,
+        standing: Mapping[str, Mapping[str, Any]],
+    ) -> bool:
+        """Write the champion, its history and what becomes of versions: all of it, or nothing.
+
+        False where somebody moved the champion since the revision before the item's.
+
+        Args:
+            move: more that the history keeps of this move.
+            standing: by version.
 
         Raises:
-            PromotionError: somebody did.
+            RetryableError: DynamoDB had too much to do; nothing was written.
         """
-        before = self.champion(project)
-        item = {
-            "version": model["version"],
-            "backend": model["backend"],
-            "model_id": model["model_id"],
-            "previous": before["version"] if before else None,
-            "revision": (before["revision"] if before else 0) + 1,
-            "who": who,
-            "why": why,
-            "at": at,
+        revision = int(item["revision"])
+        first = {"ConditionExpression": "attribute_not_exists(pk)"}
+        later = {
+            "ConditionExpression": "revision = :before",
+            "ExpressionAttributeValues": {":before": revision - 1},
         }
-        moved = (
-            self._put_if(
-                project, "champion", item, "revision = :before", {":before": before["revision"]}
-            )
-            if before
-            else self.put_new(project, "champion", item)
+        puts = [
+            {**self._item(project, "champion", item), **(later if revision > 1 else first)},
+            self._item(project, f"move#{revision:06d}", {**item, **move}),
+            *(self._item(project, f"standing#{v}", told) for v, told in standing.items()),
+        ]
+        writes: Any = [{"Put": put} for put in puts]
+        try:
+            self._table.meta.client.transact_write_items(TransactItems=writes)
+        except ClientError as error:
+            told: Any = error.response
+            reasons = {reason.get("Code") for reason in told.get("CancellationReasons", ())}
+            if reasons & _LOST:
+                return False
+            if reasons & _BUSY:
+                raise RetryableError("The registry is too busy to move the champion.") from error
+            raise
+        return True
+
+    def _item(self, project: str, sk: str, item: Mapping[str, Any]) -> Item:
+        stored = _stored({"pk": _pk(project), "sk": sk, **item})
+        return {"TableName": self._table.name, "Item": stored}
+
+    def model(self, project: str, version: str) -> Item | None:
+        """A model version with what became of it since: see `models`."""
+        model = self.get(project, f"model#{version}")
+        if model is None:
+            return None
+        standing, shutdown = (self.get(project, f"{kind}#{version}") for kind in _LATER)
+        return _whole(model, standing, shutdown)
+
+    def models(self, project: str) -> list[Item]:
+        """All model versions, each with what became of it since it was trained.
+
+        `standing` is "promoted", "rolled back" or ""; `shutdown` (ISO 8601) and `shutdown_from` are
+        there where the daily watch has looked.
+        """
+        standing, shutdown = (
+            {item["sk"]: item for item in self.items(project, f"{kind}#")} for kind in _LATER
         )
-        if not moved:
-            raise PromotionError(
-                f"Somebody else moved the champion of {project} at the same moment.",
-                hint="Look at `dropforge models` and try again.",
+        return [
+            _whole(
+                model,
+                standing.get(f"standing#{model['version']}"),
+                shutdown.get(f"shutdown#{model['version']}"),
             )
-        self.put(project, f"move#{item['revision']:06d}", item)
-        return item
+            for model in self.items(project, "model#")
+        ]
 
     def extraction(self, project: str) -> Item:
         """How far the project's database was read, and how the last extraction ended."""
@@ -176,7 +222,7 @@ class Registry:
         condition = "revision = :before" if revision else "attribute_not_exists(revision)"
         values = {":before": revision} if revision else None
         moved = {**item, "revision": revision + 1}
-        return self._put_if(project, "extract", moved, condition, values)
+        return self.put_if(project, "extract", moved, condition, values)
 
     def note_extraction(self, project: str, values: Mapping[str, Any]) -> None:
         """How an extraction ended; the cursor stays where it is."""
@@ -235,7 +281,7 @@ class Registry:
         )
         return True
 
-    def _put_if(
+    def put_if(
         self,
         project: str,
         sk: str,
@@ -244,6 +290,7 @@ class Registry:
         values: Mapping[str, Any] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> bool:
+        """Write an item where a condition on what stands there holds; False where it does not."""
         more: dict[str, Any] = {}
         if values:
             more["ExpressionAttributeValues"] = _stored(values)
@@ -260,6 +307,11 @@ class Registry:
                 return False
             raise
         return True
+
+
+def _whole(model: Item, standing: Item | None, shutdown: Item | None) -> Item:
+    told = {name: shutdown[name] for name in _ENDS} if shutdown else {}
+    return {**model, **told, "standing": (standing or {}).get("state", "")}
 
 
 def _stored(value: Any) -> Any:

@@ -17,7 +17,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from dropforge.artifacts import MODELS, FineTuneJob, train_key
-from dropforge.backends import model_packages
+from dropforge.backends import Completion, model_packages
 from dropforge.backends.sagemaker_endpoint import Endpoint
 from dropforge.backends.sagemaker_errors import is_missing, translated
 from dropforge.backends.store import Store
@@ -205,7 +205,7 @@ class SageMakerBackend:
         """See `Endpoint.answer`."""
         return self.endpoint.answer(model, messages, max_tokens)
 
-    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
+    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """See `ChatModel.complete`. An endpoint that sleeps is a RetryableError."""
         return self.endpoint.complete(model, messages, max_tokens)
 

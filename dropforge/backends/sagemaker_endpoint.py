@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dropforge.backends import Completion
 from dropforge.backends.sagemaker_errors import code, is_missing, is_passing, translated
 from dropforge.errors import AsleepError, BackendError, RetryableError, TrainingNotAvailableError
 from dropforge.parity import Served
@@ -132,7 +133,7 @@ class Endpoint:
         except (LookupError, TypeError, AttributeError) as error:
             raise BackendError("The endpoint's answer is no chat completion.") from error
 
-    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
+    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """The text of the greedy answer.
 
         Raises:
@@ -142,8 +143,12 @@ class Endpoint:
         """
         body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
         try:
-            return _text(self._invoke(model, body))
-        except (LookupError, TypeError) as error:
+            said = self._invoke(model, body)
+            used = said.get("usage") or {}
+            return Completion.of(
+                _text(said), used.get("prompt_tokens"), used.get("completion_tokens")
+            )
+        except (LookupError, TypeError, AttributeError) as error:
             raise BackendError("The endpoint's answer is no chat completion.") from error
 
     def _invoke(self, component: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 import webbrowser
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +19,16 @@ from dropforge.artifacts import (
     export_prefix,
     project_key,
 )
-from dropforge.backends.model_packages import approve
 from dropforge.backends.registry import FAILED, Item
 from dropforge.cli.api import ask
+from dropforge.cli.compare import register_compare
 from dropforge.cli.deployment import Deployment, fail, told
+from dropforge.cli.drift import register_drift
 from dropforge.cli.extract import register as register_extract
+from dropforge.cli.label import register_label
 from dropforge.cli.lineage import lineage_of_file, lineage_of_model
 from dropforge.cli.migrate import register as register_migrate
+from dropforge.cli.models import register_models, when
 from dropforge.cli.watch import describe, watch
 from dropforge.drop import Drop
 from dropforge.errors import DropforgeError, ProjectError
@@ -125,6 +126,9 @@ def _end(run: Item, project: str) -> None:
 
 register_extract(app, lambda: here, console, lambda d: _end(_watch(d.project, d.run_id), d.project))
 register_migrate(app, lambda: here, lambda: console, lambda p, r: _end(_watch(p, r), p))
+register_label(app, lambda: here, lambda: console)
+register_compare(app, lambda: here, lambda: console)
+register_drift(app, lambda: here, lambda: console)
 
 
 @app.command()
@@ -162,42 +166,12 @@ def status(
             item["status"],
             item["stage"],
             said,
-            _when(item["started_at"]),
+            when(item["started_at"]),
         )
     console.print(table)
 
 
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-@app.command()
-def models(project: Project = None) -> None:
-    """List a project's model versions, their scores, and which one answers."""
-    name = here.project(project)
-    champion = here.registry.champion(name) or {}
-    found = here.evaluations(name)
-    table = Table(box=None)
-    for column in ("version", "win rate", "facts", "verdict", "role"):
-        table.add_column(column, no_wrap=True)
-    for column in ("backend", "made"):
-        table.add_column(column)
-    listed = sorted(here.registry.items(name, "model#"), key=lambda m: m["created_at"])
-    for model in reversed(listed):
-        evaluation = found.get(model["version"], {})
-        base = evaluation.get("comparisons", {}).get("base", {}).get("win_rate")
-        facts = evaluation.get("fact_recall", {}).get("challenger")
-        roles = {champion.get("version"): "champion", champion.get("previous"): "previous"}
-        table.add_row(
-            model["version"],
-            f"{base['point']:.0%} [{base['low']:.0%}, {base['high']:.0%}]" if base else "",
-            f"{facts:.0%}" if facts is not None else "",
-            evaluation.get("verdict", ""),
-            roles.get(model["version"], "rolled back" if model["status"] == "rolled back" else ""),
-            f"{model['base_model']} on {model['backend']}",
-            _when(model["created_at"]),
-        )
-    console.print(table if listed else f"{name} has no model yet.")
+register_models(app, lambda: here, lambda: console)
 
 
 @app.command()
@@ -233,47 +207,6 @@ def token(
         console.print("revoked")
         return
     typer.echo(here.registry.create_token(here.project(project), name, time.time()))
-
-
-@app.command()
-def promote(
-    version: Annotated[str, typer.Argument(help="The model version.")],
-    project: Project = None,
-    why: Annotated[str, typer.Option(help="The reason, kept with the move.")] = "by hand",
-) -> None:
-    """Make a model version the champion, by hand."""
-    name = here.project(project)
-    _move(name, here.model(name, version), why)
-
-
-@app.command()
-def rollback(
-    project: Project = None,
-    why: Annotated[str, typer.Option(help="The reason, kept with the move.")] = "rolled back",
-) -> None:
-    """Put the previous champion back; the pipeline will not promote this one again by itself."""
-    name = here.project(project)
-    champion = here.registry.champion(name)
-    if not champion or not champion.get("previous"):
-        fail(f"{name} has no previous champion to go back to.")
-    previous = here.model(name, champion["previous"])
-    if previous["status"] == "rolled back":
-        fail(
-            f"The previous champion {previous['version']} was itself rolled back. "
-            f"Choose a version of `dropforge models -p {name}` and promote it."
-        )
-    _move(name, previous, why)
-    here.registry.update(name, f"model#{champion['version']}", {"status": "rolled back"})
-
-
-def _move(project: str, model: Item, why: str) -> None:
-    try:
-        approve(model, why)
-        here.registry.move_champion(project, model, who=getpass.getuser(), why=why, at=time.time())
-    except DropforgeError as error:
-        told(error)
-    here.registry.update(project, f"model#{model['version']}", {"status": "promoted"})
-    console.print(f"{project}: {model['version']} answers now", highlight=False)
 
 
 @app.command()

@@ -88,11 +88,7 @@ class Deployment:
 
     def model(self, project: str, version: str) -> Item:
         """A model version by its name or the beginning of it."""
-        models = [
-            m
-            for m in self.registry.items(project, "model#")
-            if str(m["version"]).startswith(version)
-        ]
+        models = [m for m in self.registry.models(project) if str(m["version"]).startswith(version)]
         if len(models) != 1:
             known = ", ".join(m["version"] for m in self.registry.items(project, "model#"))
             fail(f"{version!r} names {len(models)} versions of {project}; there are: {known}.")

@@ -10,15 +10,15 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from dropforge.artifacts import golden_key
+from dropforge.artifacts import recorded_key
 from dropforge.backends.migration import current_config, model_ending
 from dropforge.backends.registry import Item
 from dropforge.cli.deployment import Deployment
 from dropforge.errors import ProjectError
-from dropforge.golden import decode_golden
 from dropforge.lifecycle import Ending, alarm, days_left, next_choice, training_closes
 from dropforge.project import Choice, ProjectConfig
 from dropforge.providers import is_hosted
+from dropforge.recorded import decode_recorded
 
 _STYLES = {90: "yellow", 30: "red", 7: "bold red", None: "green"}
 """By the alarm that rings."""
@@ -52,11 +52,11 @@ def _of_project(here: Deployment, project: str, today: date) -> Iterator[Depende
         config, _ = current_config(here.store, here.registry, project)
     except ProjectError:
         config = None
-    for model in here.registry.items(project, "model#"):
+    for model in here.registry.models(project):
         if not is_hosted(model["backend"]):
             continue
         ends = model_ending(model)
-        rolled_back = "rolled back" if model["status"] == "rolled back" else ""
+        rolled_back = "rolled back" if model["standing"] == "rolled back" else ""
         yield Dependence(
             project,
             model,
@@ -151,10 +151,10 @@ def _training(here: Deployment, project: str, watch: Item | None, today: date) -
 def _recorded(here: Deployment, project: str) -> Iterator[str]:
     """Whether the champion's answers are kept, where it will stop giving them."""
     champion = here.registry.champion(project)
-    model = champion and here.registry.get(project, f"model#{champion['version']}")
+    model = champion and here.registry.model(project, champion["version"])
     if not model or model_ending(model) is None:
         return
-    data = here.store.find(golden_key(project, model["version"], model["dataset"]))
+    data = here.store.find(recorded_key(project, model["version"], model["dataset"]))
     if data is None:
         yield (
             f"{project}: no answers of {model['version']} are recorded: "
@@ -162,9 +162,9 @@ def _recorded(here: Deployment, project: str) -> Iterator[str]:
         )
         return
     try:
-        golden = decode_golden(data)
+        kept = decode_recorded(data)
     except msgspec.DecodeError:
         yield f"{project}: the recorded answers of {model['version']} cannot be read"
         return
-    count, day = len(golden.answers), golden.recording.recorded
+    count, day = len(kept.answers), kept.recording.recorded
     yield f"{project}: {count} answers of {model['version']} are recorded, the last on {day}"

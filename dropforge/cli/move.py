@@ -9,7 +9,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 from rich.console import Console
 
-from dropforge.artifacts import DatasetManifest, dataset_key, golden_key, project_key
+from dropforge.artifacts import DatasetManifest, dataset_key, project_key, recorded_key
 from dropforge.backends.migration import Migration, Reigning, current_config
 from dropforge.backends.registry import RUNNING
 from dropforge.cli.deployment import Deployment, fail
@@ -134,9 +134,9 @@ def _say_what_happens(
     cost = estimate(config, choice, manifest.train_tokens)
     if cost.usd is not None:  # else the launch decides: it knows the instance
         check_budget(config, cost)
-    golden = here.store.find(golden_key(project, reigning.version, model["dataset"])) is not None
+    kept = here.store.find(recorded_key(project, reigning.version, model["dataset"])) is not None
     dark = reigning.ends is not None and reigning.ends.on <= today()
-    if recorded and not golden and not dark:
+    if recorded and not kept and not dark:
         fail(
             f"No answers of {reigning.version} are recorded. Run `dropforge migrate record -p "
             f"{project}` first, or leave out --recorded."
@@ -144,7 +144,7 @@ def _say_what_happens(
     say(console, reigning.why(choice))
     if cost.usd is not None:
         say(console, f"training costs about ${cost.usd:,.2f} by list prices")
-    if dark and not golden:
+    if dark and not kept:
         say(
             console,
             f"{reigning.version} does not answer any more and none of its answers were recorded: "

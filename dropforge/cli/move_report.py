@@ -16,8 +16,8 @@ from dropforge.cli.record import judged_samples
 from dropforge.cost import estimate
 from dropforge.judge import Sample
 from dropforge.lifecycle import days_left
-from dropforge.migration_report import Moved, Trained, migration_report, text_report
 from dropforge.project import Choice, ProjectConfig
+from dropforge.reports.migration import Moved, Trained, migration_report, text_report
 
 
 def write_report(here: Deployment, console: Console, project: str, out: Path | None) -> None:

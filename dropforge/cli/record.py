@@ -17,14 +17,20 @@ from functools import partial
 
 import msgspec
 
-from dropforge.artifacts import batch_name, dataset_key, evaluation_key, golden_key
+from dropforge.artifacts import batch_name, dataset_key, evaluation_key, recorded_key
 from dropforge.backends.registry import Item
 from dropforge.backends.store import Store
 from dropforge.chat import ChatExample, chat_messages, decode_examples
 from dropforge.cli.api import ApiError, complete
-from dropforge.golden import Golden, Recording, decode_golden, encode_golden, prompt_digest
 from dropforge.judge import Sample, choose_samples
 from dropforge.project import ProjectConfig
+from dropforge.recorded import (
+    RecordedAnswers,
+    Recording,
+    decode_recorded,
+    encode_recorded,
+    prompt_digest,
+)
 
 TRIES = 6
 WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -44,7 +50,7 @@ def judged_samples(store: Store, project: str, evaluation: str) -> list[Sample]:
 
 
 class Recorder:
-    """The golden answers of one model version on one dataset's tickets.
+    """The recorded answers of one model version on one dataset's tickets.
 
     Args:
         dataset: the one whose test tickets are answered.
@@ -58,14 +64,14 @@ class Recorder:
         self._model = model
         self._config = config
         self._dataset = dataset
-        self.key = golden_key(project, model["version"], dataset)
+        self.key = recorded_key(project, model["version"], dataset)
         test = decode_examples(store.read(dataset_key(project, dataset, "test.jsonl")))
         self.tickets = choose_samples(test, config.judge.samples)
         data = store.find(self.key)
-        golden = decode_golden(data) if data else None
-        fits = golden and golden.fits(config.judge.max_answer_tokens, config.system_prompt)
-        self.answers: dict[str, str] = dict(golden.answers) if golden and fits else {}
-        self._newest = golden.recording.recorded if golden and fits else ""
+        kept = decode_recorded(data) if data else None
+        fits = kept and kept.fits(config.judge.max_answer_tokens, config.system_prompt)
+        self.answers: dict[str, str] = dict(kept.answers) if kept and fits else {}
+        self._newest = kept.recording.recorded if kept and fits else ""
 
     @property
     def missing(self) -> list[ChatExample]:
@@ -107,7 +113,7 @@ class Recorder:
             prompt=prompt_digest(self._config.system_prompt),
             recorded=self._newest,
         )
-        self._store.write(self.key, encode_golden(Golden(recording, self.answers)))
+        self._store.write(self.key, encode_recorded(RecordedAnswers(recording, self.answers)))
 
     def ask(
         self, api_url: str, token: str, *, parallel: int, progress: Callable[[], None]

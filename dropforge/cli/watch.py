@@ -185,7 +185,16 @@ def _judge(run: Item) -> str:
 
 def _promote(run: Item) -> str:
     if "promoted" not in run:
-        return ""
+        return _on_the_way(run)
     if run["promoted"]:
         return f"{run['train']['version']} is the champion now"
-    return "the champion stays as it was"
+    why = f" ({run['not_promoted']})" if "not_promoted" in run else ""
+    return f"the champion stays as it was{why}"
+
+
+def _on_the_way(run: Item) -> str:
+    if "canary" in run:
+        return str(run["canary"]["said"])
+    if "approval" in run:
+        return f"{run['approval']['version']} waits for `dropforge approve`"
+    return ""

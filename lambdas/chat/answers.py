@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dropforge.serve import Champion, ModelVersion, Route, ServedProject
+from dropforge.serve.arms import answer_id
+from dropforge.serve.routing import Champion, ModelVersion, Route, ServedProject
 
 Body = dict[str, Any]
 
@@ -16,7 +17,7 @@ def completion(upstream: Body, route: Route, *, request_id: str, at: float) -> B
     """The upstream's completion under the name of the version that wrote it."""
     return {
         **upstream,
-        "id": upstream.get("id") or f"chatcmpl-{request_id}",
+        "id": answer_id(upstream.get("id"), request_id, route.version, route.arm),
         "object": "chat.completion",
         "created": upstream.get("created") or int(at),
         "model": route.model,
@@ -74,6 +75,10 @@ def model_list(
         cards.append(
             model_card(project, "champion", version=ready.get(champion.version), root=root)
         )
+        if canary := champion.canary:
+            tried = f"{project}/{canary.version}"
+            version = ready.get(canary.version)
+            cards.append(model_card(project, "challenger", version=version, root=tried))
     if served:
         cards.append(model_card(project, "base"))
     cards += [model_card(project, name, version=version) for name, version in ready.items()]

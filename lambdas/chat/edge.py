@@ -15,7 +15,8 @@ from urllib.parse import unquote
 import msgspec
 
 from dropforge.errors import DropforgeError
-from dropforge.serve import ChatError, InvalidRequestError, Route
+from dropforge.serve import ChatError, InvalidRequestError
+from dropforge.serve.routing import Route
 
 LAMBDA_MARGIN_SECONDS = 0.5
 
@@ -28,6 +29,7 @@ class Call(msgspec.Struct):
         project: the token's; empty where the route needs no token.
         deadline: a point on time.monotonic().
         at: the time of arrival, seconds since the epoch.
+        metrics: what else the log line counts.
     """
 
     method: str
@@ -39,6 +41,7 @@ class Call(msgspec.Struct):
     at: float
     raw_body: str
     is_base64: bool
+    metrics: dict[str, int] = {}
 
     @classmethod
     def from_event(cls, event: dict[str, Any], context: Any, seconds: float) -> Call:
@@ -137,6 +140,8 @@ class Answer(msgspec.Struct):
         if self.route:
             headers["x-dropforge-model"] = self.route.model
             headers["x-dropforge-arm"] = self.route.arm
+            if self.route.replaces:
+                headers["x-dropforge-fallback"] = self.route.replaces
         return {
             "statusCode": self.status,
             "headers": headers,

@@ -5,18 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dropforge.backends.awsapi import Table
-from dropforge.serve import (
-    ChatError,
-    ChatRequest,
-    Feedback,
-    InvalidApiKeyError,
-    Route,
-    SimpleChat,
-    parse,
-    resolve,
-    upstream_payload,
-)
+from dropforge.serve import ChatError, ChatRequest, Feedback, InvalidApiKeyError, SimpleChat, parse
+from dropforge.serve.arms import Asker
+from dropforge.serve.routing import Route, resolve
 from lambdas.chat import answers
+from lambdas.chat.arms import Arms
 from lambdas.chat.edge import Answer, Call
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.store import ProjectStore
@@ -30,8 +23,9 @@ class Front:
     """
 
     def __init__(self, settings: ChatSettings) -> None:
-        self._store = ProjectStore(Table(settings.table))
-        self._upstream = Upstream(settings)
+        table = Table(settings.table)
+        self._store = ProjectStore(table)
+        self._arms = Arms(Upstream(settings), table, settings.shadow_queue)
 
     def health(self, call: Call) -> Answer:
         """GET /health: this function runs. It says nothing of what stands behind it."""
@@ -40,7 +34,8 @@ class Front:
     def chat(self, call: Call) -> Answer:
         """POST /v1/chat: a message in, the text of an answer out."""
         request, _ = parse(call.body(), SimpleChat)
-        completion, route = self._complete(call, request.model, request.payload())
+        asked = self._complete(call, request.model, request.payload(), request.user)
+        completion, route = asked
         text = completion["choices"][0]["message"].get("content") or ""
         body = {"id": completion["id"], "message": text, "model": route.model}
         return Answer.json(body, route=route)
@@ -67,11 +62,12 @@ class Front:
     def model(self, call: Call) -> Answer:
         """GET /v1/models/{id}: one of them; `<project>` alone is the champion."""
         project = _project(call)
-        route = resolve(call.path.removeprefix("/v1/models/"), project, self._store)
+        name = call.path.removeprefix("/v1/models/")
+        route = resolve(name, project, self._store)
         version = None
-        if route.arm != "base":
+        if route.version != "base":
             version = self._store.version(project, route.version)
-        choice = route.version if route.arm == "pinned" else route.arm
+        choice = name.partition("/")[2] or "champion"
         card = answers.model_card(project, choice, version=version, root=route.model)
         return Answer.json(card, route=route)
 
@@ -83,16 +79,17 @@ class Front:
         return Answer.json({"id": feedback.id, "object": "feedback", "rating": feedback.rating})
 
     def _complete(
-        self, call: Call, name: str | None, fields: dict[str, Any]
+        self, call: Call, name: str | None, fields: dict[str, Any], user: str | None = None
     ) -> tuple[dict[str, Any], Route]:
         project = _project(call)
-        route = resolve(name, project, self._store)
+        asker = Asker(f"{project}\0{call.token_name}", call.request_id, fields, user)
+        route = resolve(name, project, self._store, asker)
         try:
             served = self._store.project(project)
-            payload = upstream_payload(fields, route, served.system_prompt if served else None)
-            written = self._upstream.complete(route, payload, call.deadline)
+            prompt = served.system_prompt if served else None
+            written, route = self._arms.complete(call, route, fields, prompt)
         except ChatError as error:
-            error.route = route
+            error.route = error.route or route
             raise
         body = answers.completion(written, route, request_id=call.request_id, at=call.at)
         return body, route

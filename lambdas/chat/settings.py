@@ -18,12 +18,14 @@ class ChatSettings(msgspec.Struct, frozen=True):
         endpoint_name: the SageMaker endpoint that holds the inference components.
         providers: the hosted providers that answer, by the name of their backend.
         deadline_seconds: until a request is given up, from its arrival. API Gateway waits for 29.
+        shadow_queue: the URL of the queue for a shadowing challenger; empty: there is none.
     """
 
     table: str
     endpoint_name: str = "dropforge"
     providers: dict[str, Access] = {}
     deadline_seconds: float = 25.0
+    shadow_queue: str = ""
 
     @classmethod
     def from_environment(cls) -> ChatSettings:

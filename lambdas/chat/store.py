@@ -10,14 +10,9 @@ import msgspec
 
 from dropforge.backends.awsapi import AwsError, ConditionFailedError, Table
 from dropforge.backends.connection import HttpError
-from dropforge.serve import (
-    AlreadyRatedError,
-    Champion,
-    Feedback,
-    ModelVersion,
-    ServedProject,
-    UnavailableError,
-)
+from dropforge.serve import AlreadyRatedError, Feedback, UnavailableError
+from dropforge.serve.arms import feedback_key, rated
+from dropforge.serve.routing import Champion, ModelVersion, ServedProject
 
 CHAMPION_SECONDS = 2.0  # until a promotion or rollback is noticed
 PROJECT_SECONDS = 10.0
@@ -76,7 +71,8 @@ class ProjectStore:
         """
         item = {
             "pk": f"project#{project}",
-            "sk": f"feedback#{feedback.id}",
+            "sk": feedback_key(feedback.id),
+            "arm": rated(feedback.id)[1],
             **{name: value for name, value in msgspec.to_builtins(feedback).items() if value},
             "by": by,
             "at": at,

@@ -23,8 +23,10 @@ _METRICS = (
 def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> str:
     """The request in one line of JSON: who, which route and model, how it ended, how long it took.
 
-    Chat requests carry metrics by project. ChatErrors counts 5xx, ours and the model's: a caller's
-    mistakes raise no alarm.
+    Chat requests carry metrics by project, and those of a canary by project and arm, too.
+    ChatErrors counts 5xx, ours and the model's: a caller's mistakes raise no alarm. What
+    `call.metrics` holds is counted by project: ChatFallbacks, which the champion answered because
+    the challenger did not; ArmCountFailed and ShadowSendFailed, which a canary lost.
 
     Args:
         route: the pattern of the path. The path itself may hold what a caller made up.
@@ -47,8 +49,18 @@ def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> 
         record.update(code=answer.code, cause=answer.cause)
     if call.project and route.startswith("/v1/chat"):
         namespace = os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge")
-        directive = {"Namespace": namespace, "Dimensions": [["project"]], "Metrics": _METRICS}
-        record["_aws"] = {"Timestamp": int(call.at * 1000), "CloudWatchMetrics": [directive]}
+        in_canary = answer.route is not None and answer.route.canary is not None
+        dimensions = [["project"], ["project", "arm"]] if in_canary else [["project"]]
+        directives: list[dict[str, Any]] = [
+            {"Namespace": namespace, "Dimensions": dimensions, "Metrics": _METRICS}
+        ]
+        if call.metrics:
+            counted = [{"Name": name, "Unit": "Count"} for name in call.metrics]
+            directives.append(
+                {"Namespace": namespace, "Dimensions": [["project"]], "Metrics": counted}
+            )
+            record.update(call.metrics)
+        record["_aws"] = {"Timestamp": int(call.at * 1000), "CloudWatchMetrics": directives}
         record["ChatRequests"] = 1
         record["ChatErrors"] = int(answer.status >= 500)
     return msgspec.json.encode(record).decode()

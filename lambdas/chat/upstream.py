@@ -15,12 +15,12 @@ from dropforge.providers import is_hosted
 from dropforge.serve import (
     ChatError,
     InvalidRequestError,
-    Route,
     UnavailableError,
     UpstreamError,
     UpstreamRateLimitError,
     UpstreamTimeoutError,
 )
+from dropforge.serve.routing import Route
 from lambdas.chat.settings import ChatSettings
 
 SECRET_SECONDS = 300.0

@@ -19,11 +19,19 @@ from aws_lambda_powertools.utilities.batch import (
 )
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from dropforge.artifacts import Run, error_key, project_key, project_snapshot_key
+from dropforge.artifacts import (
+    Run,
+    error_key,
+    golden_key,
+    golden_snapshot_key,
+    project_key,
+    project_snapshot_key,
+)
 from dropforge.backends.registry import FAILED, RUNNING, Registry
 from dropforge.backends.store import Store
 from dropforge.drop import MAX_BYTES, Drop, content_identity, parse_event
 from dropforge.errors import DropforgeError, NoDataError, ProjectError, TooLargeError
+from dropforge.golden import encode_golden, golden_hash, parse_golden
 from dropforge.project import ProjectConfig, parse_project
 from dropforge.providers import is_hosted
 from dropforge.settings import DropSettings
@@ -55,7 +63,7 @@ def _record(record: SQSRecord) -> None:
 
 
 class Intake:
-    """Takes drops in: project files become configuration, exports become runs."""
+    """Takes drops in: project files become configuration and questions, exports become runs."""
 
     def __init__(self, store: Store, registry: Registry, settings: DropSettings) -> None:
         self._store = store
@@ -72,6 +80,8 @@ class Intake:
         try:
             if drop.is_project_file:
                 self._register(drop.project)
+            elif drop.is_golden:
+                self._set_golden(drop.project)
             else:
                 self._start(drop)
         except NoDataError:
@@ -100,6 +110,20 @@ class Intake:
             self._registry.put_config(project, item)
         self._clear_message(key)
         return config
+
+    def _set_golden(self, project: str) -> None:
+        """Make golden.jsonl as it stands now the project's golden questions.
+
+        A wrong one leaves the last valid one in force.
+        """
+        key = golden_key(project)
+        questions = parse_golden(self._store.read(key))
+        address = golden_hash(questions)
+        if (self._registry.get(project, "golden") or {}).get("hash") != address:
+            self._store.write(golden_snapshot_key(project, address), encode_golden(questions))
+            item = {"hash": address, "questions": len(questions), "at": time.time()}
+            self._registry.put(project, "golden", item)
+        self._clear_message(key)
 
     def _config_hash(self, project: str) -> str:
         """The current configuration's, or the last valid one's where the current one is wrong."""
@@ -166,7 +190,7 @@ class Intake:
     def _refuse(self, drop: Drop, error: DropforgeError) -> None:
         self._store.write(error_key(drop.key), f"{error}\n")
         failed = {"status": FAILED, "stage": "drop", "error": str(error)}
-        if not drop.is_project_file and self._note_run(drop, failed):
+        if not (drop.is_project_file or drop.is_golden) and self._note_run(drop, failed):
             edge.count_metrics(drop.project, {"RunsFailed": 1})
 
     def _clear_message(self, key: str) -> None:

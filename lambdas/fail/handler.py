@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 
 from dropforge.artifacts import error_key
+from dropforge.backends.pointers import stop_canary
 from dropforge.backends.registry import FAILED
 from dropforge.settings import Settings
 from lambdas.edge import Edge, Event, Result, said
@@ -19,6 +20,7 @@ def handler(event: Event, context: object) -> Result:
     state = _state(event)
     edge = Edge(state, Settings.from_environment())
     item = edge.registry.get(edge.run.project, f"run#{edge.run.run_id}") or {}
+    _end_canary(edge)
     if item.get("status") == FAILED:
         return {"message": item.get("error", "")}
     message = _message(state["error"], str(item.get("stage", "drop")), edge.run.run_id)
@@ -26,6 +28,14 @@ def handler(event: Event, context: object) -> Result:
     edge.note({"status": FAILED, "error": message, "ended_at": time.time()})
     edge.count(RunsFailed=1)
     return {"message": message}
+
+
+def _end_canary(edge: Edge) -> None:
+    """A canary that no run looks after any more must not go on."""
+    run, now = edge.run, time.time()
+    about: dict[str, Any] = {"who": "fail", "why": "its run did not go on"}
+    if stop_canary(edge.registry, run.project, **about, at=now, run_id=run.run_id):
+        edge.count(CanariesEnded=1, CanaryShare=0)
 
 
 def _state(event: Event) -> dict[str, Any]:

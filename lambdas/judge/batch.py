@@ -1,26 +1,48 @@
 """A batch of test tickets -> answers of every arm, judged, in `judge/…/batch-NNN.jsonl`.
 
-A champion that its provider has shut down is judged by its golden answers, where some were recorded
-in time (dropforge/golden.py).
+Batch -1 is the golden questions: answered by every arm, and checked without a judge. Where the
+project's judging is cheap, what would be asked of the judges is written down for the batch API
+instead. A champion that its provider has shut down is judged by its recorded answers, where some
+were recorded in time (dropforge/recorded.py).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, NamedTuple
 
-from dropforge.artifacts import batch_name, dataset_key, evaluation_key, golden_key
-from dropforge.backends.openai_api import OpenAIBackend
-from dropforge.chat import ChatExample, chat_messages, decode_examples, encode_lines
+from dropforge.artifacts import (
+    batch_name,
+    dataset_key,
+    evaluation_key,
+    golden_snapshot_key,
+    recorded_key,
+)
+from dropforge.chat import ChatExample, Message, chat_messages, decode_examples, encode_lines
 from dropforge.errors import AsleepError, BackendError, JudgeError
-from dropforge.golden import Golden, decode_golden
-from dropforge.judge import Ask, Sample, choose_samples, judge_sample
+from dropforge.golden import encode_results, graded, parse_golden
+from dropforge.judge import (
+    AnswerUsage,
+    Judged,
+    Pair,
+    Sample,
+    choose_samples,
+    cosine,
+    judge_pairs,
+    jurors,
+    make_sample,
+    questions,
+    ticket_name,
+)
+from dropforge.recorded import RecordedAnswers, decode_recorded
 from dropforge.settings import JudgeSettings
 from lambdas.edge import Edge, Event, Result, logger, stage
-from lambdas.providers import chat_model, openai_backend
+from lambdas.judge.asking import Panel, answers
+from lambdas.judge.plan import GOLDEN
+from lambdas.providers import openai_backend
 
-MAX_VERDICT_TOKENS = 300
+GOLDEN_NAME = "golden.jsonl"
 
 
 class Answers(NamedTuple):
@@ -29,66 +51,91 @@ class Answers(NamedTuple):
     `recorded`: the day (ISO 8601) they were recorded on, if they were not given just now.
     """
 
-    texts: list[str | None]
+    texts: Sequence[str | None]
+    usage: Sequence[AnswerUsage | None] = ()
     recorded: str | None = None
+
+
+class Batch:
+    """One task: a part of an evaluation's tickets, and who answers them."""
+
+    def __init__(self, edge: Edge, event: Event) -> None:
+        self.edge = edge
+        self.settings = JudgeSettings.from_environment()
+        self.plan, self.model, self.index = event["plan"], event["model"], int(event["batch"])
+
+    def key(self, name: str) -> str:
+        return evaluation_key(self.edge.run.project, self.plan["hash"], name)
+
+    def ask(self, backend: str, model_id: str, prompts: Sequence[Sequence[Message]]) -> Answers:
+        """A model's answers to prompts, as the project asks it."""
+        config, project = self.edge.config, self.edge.run.project
+        asked = [chat_messages(prompt, config.system_prompt) for prompt in prompts]
+        found = answers(config, self.settings, self.edge.store, project, backend, model_id, asked)
+        return Answers([one.text for one in found], [one.usage for one in found])
 
 
 @stage("judge", JudgeSettings)
 def handler(edge: Edge, event: Event) -> Result:
-    plan, index = event["plan"], int(event["batch"])
-    key = evaluation_key(edge.run.project, plan["hash"], batch_name(index))
-    if edge.store.find(key) is None:
-        settings = JudgeSettings.from_environment()
-        tickets = _tickets(edge, plan["dataset"], index)
-        answers = _answers(edge, settings, tickets, event)
-        edge.store.write(key, encode_lines(_judged(edge, settings, tickets, answers)))
-    edge.note({f"judged.batch{index}": edge.config.judge.batch})
-    return {"batch": index}
+    batch = Batch(edge, event)
+    if batch.index == GOLDEN:
+        _golden(batch)
+    elif edge.store.find(batch.key(batch_name(batch.index))) is None:
+        _judge(batch)
+        edge.note({f"judged.batch{batch.index}": edge.config.judge.batch})
+    return {"batch": batch.index}
 
 
-def _tickets(edge: Edge, dataset: str, index: int) -> list[ChatExample]:
-    judging = edge.config.judge
-    test = decode_examples(edge.store.read(dataset_key(edge.run.project, dataset, "test.jsonl")))
-    start = index * judging.batch
-    return choose_samples(test, judging.samples)[start : start + judging.batch]
+def _judge(batch: Batch) -> None:
+    edge, judging = batch.edge, batch.edge.config.judge
+    tickets = _tickets(batch)
+    arms = _arms(batch, [ticket.prompt for ticket in tickets], tickets)
+    pairs = _pairs(tickets, arms)
+    if batch.plan.get("cheap"):
+        asked = [q for pair in pairs for q in questions(pair, jurors(judging), judging.rubric)]
+        unjudged = _samples(batch, tickets, arms, {}, {})
+        edge.store.write(batch.key(batch_name(batch.index, "prompts")), encode_lines(asked))
+        edge.store.write(batch.key(batch_name(batch.index, "unjudged")), encode_lines(unjudged))
+        return
+    panel = Panel(edge.config, batch.settings)
+    judged = dict(zip(map(_at, pairs), judge_pairs(pairs, panel.ask, judging), strict=True))
+    samples = _samples(batch, tickets, arms, judged, panel.calls)
+    edge.store.write(batch.key(batch_name(batch.index)), encode_lines(samples))
 
 
-def _answers(
-    edge: Edge, settings: JudgeSettings, tickets: list[ChatExample], event: Event
+def _tickets(batch: Batch) -> list[ChatExample]:
+    edge, judging = batch.edge, batch.edge.config.judge
+    key = dataset_key(edge.run.project, batch.plan["dataset"], "test.jsonl")
+    start = batch.index * judging.batch
+    chosen = choose_samples(decode_examples(edge.store.read(key)), judging.samples)
+    return chosen[start : start + judging.batch]
+
+
+def _arms(
+    batch: Batch, prompts: Sequence[Sequence[Message]], tickets: Sequence[ChatExample] | None
 ) -> dict[str, Answers]:
-    """Every arm's answers, one arm after the other; the base answers where the challenger does."""
-    model, champion = event["model"], event["plan"]["champion"]
-    backend = model["backend"]
+    """Every arm's answers, one arm after the other; the base answers where the challenger does.
+
+    Args:
+        tickets: those whose answers may have been recorded; None where none can have been.
+    """
+    model, champion = batch.model, batch.plan["champion"]
     found = {
-        "challenger": Answers(_asked(edge, settings, tickets, backend, model["model_id"])),
-        "base": Answers(_asked(edge, settings, tickets, backend, model["base_model_id"])),
+        "challenger": batch.ask(model["backend"], model["model_id"], prompts),
+        "base": batch.ask(model["backend"], model["base_model_id"], prompts),
     }
-    if champion:
-        dataset = event["plan"]["dataset"]
-        found["champion"] = _of_champion(edge, settings, tickets, champion, dataset)
+    if champion and tickets is not None:
+        found["champion"] = _of_champion(batch, champion, prompts, tickets)
+    elif champion and not champion.get("recorded"):
+        found["champion"] = batch.ask(champion["backend"], champion["model_id"], prompts)
     return found
 
 
-def _asked(
-    edge: Edge, settings: JudgeSettings, tickets: list[ChatExample], backend: str, model_id: str
-) -> list[str | None]:
-    """A model's answers, all tickets asked at once."""
-    config, model = edge.config, chat_model(backend, settings)
-
-    def answer(ticket: ChatExample) -> str:
-        messages = chat_messages(ticket.prompt, config.system_prompt)
-        return model.complete(model_id, messages, config.judge.max_answer_tokens)
-
-    with ThreadPoolExecutor(config.judge.batch) as pool:
-        return list(pool.map(answer, tickets))
-
-
 def _of_champion(
-    edge: Edge,
-    settings: JudgeSettings,
-    tickets: list[ChatExample],
+    batch: Batch,
     champion: dict[str, Any],
-    dataset: str,
+    prompts: Sequence[Sequence[Message]],
+    tickets: Sequence[ChatExample],
 ) -> Answers:
     """Its answers, or those recorded of it, where it does not answer or is not to be asked.
 
@@ -96,24 +143,23 @@ def _of_champion(
         BackendError: it fails for another reason than its end, and nothing was recorded.
         JudgeError: its recorded answers are asked for, and there are none.
     """
-    golden = _golden(edge, champion["version"], dataset)
+    kept = _kept(batch, champion["version"])
     if champion.get("recorded"):
-        if golden is None and not champion["dark"]:
+        if kept is None and not champion["dark"]:
             raise JudgeError(
                 f"No answers of {champion['version']} to these tickets were recorded.",
                 hint="Run `dropforge migrate record` while it answers, then start again.",
             )
-        return _recorded(golden, tickets)
+        return _recorded(kept, tickets)
     try:
-        backend, model_id = champion["backend"], champion["model_id"]
-        return Answers(_asked(edge, settings, tickets, backend, model_id))
+        return batch.ask(champion["backend"], champion["model_id"], prompts)
     except AsleepError:
         raise
     except BackendError as error:
-        if golden is None and not _is_gone(error):
+        if kept is None and not _is_gone(error):
             raise
         logger.warning("the champion does not answer", version=champion["version"])
-        return _recorded(golden, tickets)
+        return _recorded(kept, tickets)
 
 
 def _is_gone(error: BackendError) -> bool:
@@ -121,42 +167,104 @@ def _is_gone(error: BackendError) -> bool:
     return getattr(error.__cause__, "status_code", None) == 404
 
 
-def _golden(edge: Edge, version: str, dataset: str) -> Golden | None:
+def _kept(batch: Batch, version: str) -> RecordedAnswers | None:
     """The answers recorded of a version, if they were asked for as the judge would ask now."""
-    data = edge.store.find(golden_key(edge.run.project, version, dataset))
-    golden = decode_golden(data) if data else None
-    config = edge.config
-    fits = golden and golden.fits(config.judge.max_answer_tokens, config.system_prompt)
-    return golden if fits else None
+    edge, config = batch.edge, batch.edge.config
+    data = edge.store.find(recorded_key(edge.run.project, version, batch.plan["dataset"]))
+    kept = decode_recorded(data) if data else None
+    fits = kept and kept.fits(config.judge.max_answer_tokens, config.system_prompt)
+    return kept if fits else None
 
 
-def _recorded(golden: Golden | None, tickets: list[ChatExample]) -> Answers:
-    if golden is None:
+def _recorded(kept: RecordedAnswers | None, tickets: Sequence[ChatExample]) -> Answers:
+    if kept is None:
         return Answers([None] * len(tickets))
-    return Answers([golden.answers.get(t.id) for t in tickets], golden.recording.recorded)
+    return Answers([kept.answers.get(t.id) for t in tickets], recorded=kept.recording.recorded)
 
 
-def _judged(
-    edge: Edge, settings: JudgeSettings, tickets: list[ChatExample], answers: dict[str, Answers]
+def _pairs(tickets: Sequence[ChatExample], arms: Mapping[str, Answers]) -> list[Pair]:
+    """The challenger's answer beside every other arm's, ticket by ticket."""
+    return [
+        Pair(ticket, arm, str(arms["challenger"].texts[at]), text, token_hex(8))
+        for at, ticket in enumerate(tickets)
+        for arm, of in arms.items()
+        if arm != "challenger" and (text := of.texts[at]) is not None
+    ]
+
+
+def _at(pair: Pair) -> tuple[str, str]:
+    return pair.example.id, pair.arm
+
+
+def _samples(
+    batch: Batch,
+    tickets: Sequence[ChatExample],
+    arms: Mapping[str, Answers],
+    judged: Mapping[tuple[str, str], Judged],
+    calls: Mapping[str, Sequence[AnswerUsage]],
 ) -> list[Sample]:
-    judging = edge.config.judge
-    ask = _asker(openai_backend(settings.judge_base_url, settings.judge_secret_arn), judging.model)
-
-    def one(index: int) -> Sample:
-        texts = {arm: text for arm, of in answers.items() if (text := of.texts[index]) is not None}
-        days = {arm: of.recorded for arm, of in answers.items() if of.recorded and arm in texts}
-        return judge_sample(
-            tickets[index],
-            texts,
-            ask,
-            rubric=judging.rubric,
-            nonce=token_hex(8),
-            recorded=days,
+    meant = _similarities(batch, tickets, arms)
+    found = []
+    for at, ticket in enumerate(tickets):
+        given = {arm: of for arm, of in arms.items() if of.texts[at] is not None}
+        took = {arm: u for arm, of in given.items() if of.usage and (u := of.usage[at])}
+        if asked := calls.get(ticket_name(ticket.id)):
+            took["judge"] = together(asked)
+        found.append(
+            make_sample(
+                ticket,
+                {arm: str(of.texts[at]) for arm, of in given.items()},
+                {arm: judged[ticket.id, arm] for arm in given if (ticket.id, arm) in judged},
+                batch.edge.config.judge,
+                recorded={arm: of.recorded for arm, of in given.items() if of.recorded},
+                usage=took,
+                similarity=meant[at] if meant else None,
+            )
         )
-
-    with ThreadPoolExecutor(judging.batch) as pool:
-        return list(pool.map(one, range(len(tickets))))
+    return found
 
 
-def _asker(judge: OpenAIBackend, model: str) -> Ask:
-    return lambda messages: judge.complete(model, messages, MAX_VERDICT_TOKENS)
+def together(calls: Sequence[AnswerUsage]) -> AnswerUsage:
+    """What several calls took, one after the other."""
+    return AnswerUsage(
+        sum(call.seconds for call in calls),
+        sum(call.prompt_tokens or 0 for call in calls),
+        sum(call.completion_tokens or 0 for call in calls),
+    )
+
+
+def _similarities(
+    batch: Batch, tickets: Sequence[ChatExample], arms: Mapping[str, Answers]
+) -> list[dict[str, float]] | None:
+    """Each answer's likeness in meaning to the reference, where the project asks for it."""
+    model = batch.edge.config.judge.embedding_model
+    if model is None:
+        return None
+    texts = {text for of in arms.values() for text in of.texts if text}
+    listed = sorted(texts | {ticket.reference for ticket in tickets})
+    settings = batch.settings
+    judge = openai_backend(settings.judge_base_url, settings.judge_secret_arn)
+    vectors = dict(zip(listed, judge.embed(model, listed), strict=True))
+    return [
+        {
+            arm: cosine(vectors[text], vectors[ticket.reference])
+            for arm, of in arms.items()
+            if (text := of.texts[at])
+        }
+        for at, ticket in enumerate(tickets)
+    ]
+
+
+def _golden(batch: Batch) -> None:
+    """Ask every arm the golden questions."""
+    edge, key = batch.edge, batch.key(GOLDEN_NAME)
+    if edge.store.find(key) is not None:
+        return
+    snapshot = golden_snapshot_key(edge.run.project, batch.plan["golden"])
+    asked = parse_golden(edge.store.read(snapshot))
+    arms = _arms(batch, [question.messages for question in asked], None)
+    results = [
+        graded(question, {arm: str(of.texts[at]) for arm, of in arms.items()})
+        for at, question in enumerate(asked)
+    ]
+    edge.store.write(key, encode_results(results))

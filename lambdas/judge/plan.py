@@ -1,8 +1,9 @@
-"""A trained model -> the plan of its evaluation: against whom, on which tickets, in which batches.
+"""A trained model -> its evaluation's next look: against whom, on which tickets, in which batches.
 
-The champion is pinned here, so that a promotion in mid-evaluation mixes no two opponents. One whose
-provider has shut it down, or that the run does not want asked (`"recorded": true`), is judged by
-the answers recorded of it.
+Called before every look. The first time it pins the opponents, so that a promotion in
+mid-evaluation mixes no two of them; after that it reads what was judged so far, and plans no more
+once the evidence is clear. A champion whose provider has shut it down, or that the run does not
+want asked (`"recorded": true`), is judged by the answers recorded of it.
 """
 
 from __future__ import annotations
@@ -11,38 +12,78 @@ import time
 from datetime import UTC, date, datetime
 from typing import Any
 
-from dropforge.artifacts import dataset_key
+import msgspec
+
+from dropforge.artifacts import batch_name, dataset_key, evaluation_key
+from dropforge.backends.pointers import BASE
 from dropforge.chat import decode_examples
-from dropforge.judge import choose_samples, evaluation_hash
+from dropforge.judge import Sample, choose_samples, cluster_of, evaluation_hash, is_clear
 from dropforge.lifecycle import shutdown_of
 from lambdas.edge import Edge, Event, Result, stage
+from lambdas.judge.asking import tasks
+
+GOLDEN = -1
+"""Stands for the golden questions among the batches of tickets."""
 
 
 @stage("judge")
 def handler(edge: Edge, event: Event) -> Result:
+    is_first = "plan" not in event
+    plan = _first(edge, event) if is_first else event["plan"]
+    judging, judged = edge.config.judge, int(plan["judged"])
+    judged = max([judged, *(1 + batch for batch in plan["batches"])])
+    left = range(judged, -(-int(plan["samples"]) // judging.batch))
+    clear = _clear(edge, plan, judged) if judging.early_stop and judged else None
+    in_looks = judging.early_stop and judging.speed == "fast"
+    look = max(1, -(-judging.look // judging.batch)) if in_looks else len(left)
+    batches = [] if clear else list(left[:look])
+    golden = [GOLDEN] if plan["golden"] and is_first else []
+    if clear:
+        edge.note({"judge.clear": clear})
+    return {**plan, "judged": judged, "batches": golden + batches, "more": bool(golden or batches)}
+
+
+def _first(edge: Edge, event: Event) -> dict[str, Any]:
     project, judging = edge.run.project, edge.config.judge
     dataset = event["dataset"]["hash"]
     version = event["poll"]["model"]["version"]
     champion = _opponent(edge, version, recorded=bool(event.get("recorded")))
+    golden = edge.registry.get(project, "golden")
     test = decode_examples(edge.store.read(dataset_key(project, dataset, "test.jsonl")))
-    samples = len(choose_samples(test, judging.samples))
-    address = evaluation_hash(version, _against(champion), dataset, judging)
+    samples = choose_samples(test, judging.samples)
+    asked = golden["hash"] if golden and golden["questions"] else None
+    address = evaluation_hash(version, _against(champion), dataset, judging, asked)
     against = champion["version"] if champion else None
-    about = {"hash": address, "samples": samples, "against": against}
+    about = {"hash": address, "samples": len(samples), "against": against}
     edge.note({"judge": about, "judged": {}})
     return {
         "hash": address,
         "dataset": dataset,
         "champion": champion,
-        "batches": list(range(-(-samples // judging.batch))),
-        "concurrency": judging.concurrency,
+        "golden": asked,
+        "samples": len(samples),
+        "customers": len({cluster_of(ticket) for ticket in samples}),
+        "judged": 0,
+        "batches": [],
+        "concurrency": tasks(edge.config),
+        "cheap": judging.speed == "cheap",
     }
 
 
+def _clear(edge: Edge, plan: dict[str, Any], batches: int) -> str | None:
+    """What the tickets judged so far show for certain, if anything."""
+    lines = b"".join(
+        edge.store.read(evaluation_key(edge.run.project, plan["hash"], batch_name(index)))
+        for index in range(batches)
+    )
+    samples = msgspec.json.Decoder(Sample).decode_lines(lines)
+    return is_clear(samples, edge.config.gate, int(plan["customers"]))
+
+
 def _opponent(edge: Edge, version: str, *, recorded: bool) -> dict[str, Any] | None:
-    """The reigning champion, unless it is the challenger itself."""
+    """The reigning champion, unless it is the challenger itself or the base, an opponent anyway."""
     champion = edge.registry.champion(edge.run.project)
-    if champion is None or champion["version"] == version:
+    if champion is None or champion["version"] in (version, BASE):
         return None
     known = {name: champion[name] for name in ("version", "backend", "model_id")}
     dark = _is_dark(edge, champion)
@@ -51,7 +92,7 @@ def _opponent(edge: Edge, version: str, *, recorded: bool) -> dict[str, Any] | N
 
 def _is_dark(edge: Edge, champion: dict[str, Any]) -> bool:
     """Whether the champion is past its shutdown date, as the watch recorded it or by its name."""
-    model = edge.registry.get(edge.run.project, f"model#{champion['version']}") or {}
+    model = edge.registry.model(edge.run.project, champion["version"]) or {}
     base = str(model.get("base_model", ""))
     told = model.get("shutdown")
     listed = {base: date.fromisoformat(told)} if told else {}

@@ -10,40 +10,100 @@ import msgspec
 from dropforge.artifacts import (
     Decision,
     Evaluation,
+    Usage,
     Verdict,
     batch_name,
     evaluation_key,
+    golden_snapshot_key,
     to_builtins,
     train_key,
 )
-from dropforge.golden import prompt_digest
-from dropforge.judge import Sample, evaluate
+from dropforge.backends.labels import Labels
+from dropforge.families import family, same_family
+from dropforge.golden import GoldenResult, decode_results, parse_golden, score
+from dropforge.judge import Sample, evaluate, jurors, warnings
+from dropforge.models import answer_usd
 from dropforge.promote import decide
+from dropforge.recorded import prompt_digest
+from dropforge.reports.verdict import verdict_report
 from dropforge.train import TrainingEvent
-from dropforge.verdict_report import verdict_report
 from lambdas.edge import Edge, Event, Result, stage
+from lambdas.judge.batch import GOLDEN_NAME
 
 
 @stage("judge")
 def handler(edge: Edge, event: Event) -> Result:
     plan, model = event["plan"], event["poll"]["model"]
     project, config = edge.run.project, edge.config
-    samples = _samples(edge, plan["hash"], len(plan["batches"]))
-    evaluation = evaluate(
+    samples = _samples(edge, plan["hash"], int(plan["judged"]))
+    golden = _golden(edge, plan)
+    evaluation = _evaluation(edge, plan, model, samples, golden)
+    decision = _with_notes(decide(evaluation, config.gate), evaluation, plan["champion"])
+    verdict = Verdict(evaluation, decision)
+    report = verdict_report(
+        verdict, config.gate, samples, _curve(edge, model["spec"]), golden=golden
+    )
+    edge.store.write(evaluation_key(project, plan["hash"], "report.html"), report)
+    edge.store.save(evaluation_key(project, plan["hash"]), verdict)
+    return _published(edge, evaluation, decision)
+
+
+def _evaluation(
+    edge: Edge,
+    plan: dict[str, Any],
+    model: dict[str, Any],
+    samples: list[Sample],
+    golden: list[GoldenResult],
+) -> Evaluation:
+    config, project = edge.config, edge.run.project
+    panel = jurors(config.judge)
+    known = Labels(edge.store, edge.registry).recompute(project, also=samples)
+    against = "champion" if any("champion" in s.judged for s in samples) else "base"
+    asked = golden and parse_golden(edge.store.read(golden_snapshot_key(project, plan["golden"])))
+    found = evaluate(
         samples,
+        config.gate,
+        planned=int(plan["samples"]),
+        customers=int(plan["customers"]),
         project=project,
         hash=plan["hash"],
         version=model["version"],
         dataset=plan["dataset"],
         judge=config.judge.model,
+        judges=tuple(juror.version for juror in panel),
+        agreement={j.version: known[j.version] for j in panel if j.version in known},
+        golden=score(asked, golden, against) if asked else None,
     )
-    decision = _with_notes(decide(evaluation, config.gate), evaluation, plan["champion"])
-    report = verdict_report(
-        Verdict(evaluation, decision), config.gate, samples, _curve(edge, model["spec"])
-    )
-    edge.store.write(evaluation_key(project, plan["hash"], "report.html"), report)
-    edge.store.save(evaluation_key(project, plan["hash"]), Verdict(evaluation, decision))
-    return _published(edge, evaluation, decision)
+    related = {
+        juror.version: family(juror.choice.model)
+        for juror in panel
+        if same_family(juror.choice.model, str(model["base_model"]))
+    }
+    priced = _priced(found, model, plan)
+    return msgspec.structs.replace(found, usage=priced, warnings=warnings(found, related))
+
+
+BATCH_DISCOUNT = 0.5
+"""What a batch costs of the same questions asked directly (OpenAI, "Batch API"; Azure the same)."""
+
+
+def _priced(
+    evaluation: Evaluation, model: dict[str, Any], plan: dict[str, Any]
+) -> dict[str, Usage]:
+    """The usage of every arm with its list price, where that is known."""
+    names = {
+        "challenger": model["model_id"],
+        "base": model["base_model_id"],
+        "champion": plan["champion"]["model_id"] if plan["champion"] else "",
+        "judge": evaluation.judge,
+    }
+    priced = {}
+    for arm, used in evaluation.usage.items():
+        usd = answer_usd(names.get(arm, ""), used.prompt_tokens, used.completion_tokens)
+        if usd is not None and arm == "judge" and plan.get("cheap"):
+            usd *= BATCH_DISCOUNT
+        priced[arm] = msgspec.structs.replace(used, usd=usd)
+    return priced
 
 
 def _with_notes(
@@ -56,7 +116,7 @@ def _with_notes(
             f"the champion {champion['version']} does not answer any more and no answers of it "
             "were recorded, so it was not compared"
         )
-    return Decision(decision.verdict, (*decision.reasons, *notes))
+    return msgspec.structs.replace(decision, reasons=(*decision.reasons, *notes))
 
 
 def _samples(edge: Edge, address: str, batches: int) -> list[Sample]:
@@ -65,6 +125,14 @@ def _samples(edge: Edge, address: str, batches: int) -> list[Sample]:
         for index in range(batches)
     )
     return msgspec.json.Decoder(Sample).decode_lines(lines)
+
+
+def _golden(edge: Edge, plan: dict[str, Any]) -> list[GoldenResult]:
+    """How every arm answered the golden questions; nothing for a project without any."""
+    if not plan["golden"]:
+        return []
+    key = evaluation_key(edge.run.project, plan["hash"], GOLDEN_NAME)
+    return list(decode_results(edge.store.read(key)))
 
 
 def _curve(edge: Edge, spec: str) -> list[TrainingEvent]:
@@ -80,6 +148,7 @@ def _published(edge: Edge, evaluation: Evaluation, decision: Decision) -> Result
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
         "samples": evaluation.samples,
+        "planned": evaluation.planned,
         "fact_recall": evaluation.fact_recall,
         "comparisons": to_builtins(evaluation.comparisons),
         "recorded": evaluation.recorded,
@@ -87,6 +156,8 @@ def _published(edge: Edge, evaluation: Evaluation, decision: Decision) -> Result
     item = {
         **summary,
         "dataset": evaluation.dataset,
+        "judges": list(evaluation.judges),
+        "batches": -(-evaluation.samples // edge.config.judge.batch),
         "max_tokens": edge.config.judge.max_answer_tokens,
         "prompt": prompt_digest(edge.config.system_prompt),
         "at": time.time(),
@@ -98,4 +169,9 @@ def _published(edge: Edge, evaluation: Evaluation, decision: Decision) -> Result
         edge.count(WinRate=base.win_rate.point)
     if "challenger" in evaluation.fact_recall:
         edge.count(FactRecall=evaluation.fact_recall["challenger"])
-    return {"hash": evaluation.hash, "verdict": decision.verdict}
+    promotes = decision.verdict == "promote"
+    return {
+        "hash": evaluation.hash,
+        "verdict": decision.verdict,
+        "approval": promotes and edge.config.approval,
+    }

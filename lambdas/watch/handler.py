@@ -122,14 +122,14 @@ class Watch:
         What a provider said earlier holds while it does not answer.
         """
         found = {}
-        for model in self.registry.items(project, "model#"):
+        for model in self.registry.models(project):
             end = model_ending(model, self.lists.get(model["backend"]))
             values = {
                 "shutdown": end.on.isoformat() if end else None,
                 "shutdown_from": end.known_from if end else None,
             }
             if any(name not in model or model[name] != value for name, value in values.items()):
-                self.registry.update(project, f"model#{model['version']}", values)
+                self.registry.put(project, f"shutdown#{model['version']}", values)
             found[str(model["version"])] = end
         return found
 

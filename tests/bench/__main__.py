@@ -30,6 +30,7 @@ def main() -> int:
         "demo": demo_figures,
         "data": data_figures,
         "training": training_figures,
+        "judging": judging_figures,
         "test": test_figures,
     }
     chosen = sys.argv[1:] or list(groups)
@@ -71,7 +72,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 def _times(printed: str, total: float) -> Iterator[Figure]:
     synth, deploy = (float(x) for x in _found(r"synth ([\d.]+) s, deploy ([\d.]+) s", printed))
-    [to_verdict] = (float(x) for x in _found(r"from the drop to the verdict (\d+) s", printed))
+    [to_verdict] = (float(x) for x in _found(r"from the drop to the promotion (\d+) s", printed))
     yield Figure("`make demo`, warm install", f"{total:.0f} s", "under 300 s", total < 300)
     yield Figure("drop → promoted", f"{to_verdict:.0f} s", "under 180 s", to_verdict < 180)
     yield Figure(
@@ -120,6 +121,14 @@ def training_figures() -> Iterator[Figure]:
     from tests.bench.training import figures  # needs the peers' environment
 
     return figures()
+
+
+def judging_figures() -> Iterator[Figure]:
+    """Simulations of the statistics, how long judges are waited for, and attacks on them."""
+    from tests.bench import judges, judging  # the embedder takes a second to load
+
+    yield from judges.figures()
+    yield from judging.figures()
 
 
 def test_figures() -> Iterator[Figure]:

@@ -16,6 +16,7 @@ SECTIONS = {
     "demo": "The whole pipeline on this machine",
     "data": "Data: near-duplicates, redaction, validation, the clean stage",
     "training": "Training: SmolLM2 on the CPU, against TRL",
+    "judging": "Judging: the statistics by simulation, waiting for judges, attacks",
     "test": "The tests",
 }
 """By the name of the group of measurements, in the order of the page."""

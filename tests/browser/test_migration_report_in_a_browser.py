@@ -8,8 +8,9 @@ import pytest
 
 from dropforge.artifacts import Decision, Verdict
 from dropforge.judge import Judged, Outcome, Sample, evaluate
-from dropforge.migration_report import Moved, Trained, migration_report
+from dropforge.judge.questions import SCORES
 from dropforge.project import Gate
+from dropforge.reports.migration import Moved, Trained, migration_report
 from tests.support.browser import Page
 
 
@@ -21,14 +22,17 @@ def opened(page: Page, tmp_path: Path) -> Page:
             question=f"Where is parcel {number}?",
             reference="It comes on Monday with DHL.",
             answers={"challenger": "It comes on Monday.", "base": "No.", "champion": "x" * 400},
-            judged={"base": Judged(Outcome.WIN), "champion": Judged(outcome, confidence=0.9)},
+            judged={
+                "base": Judged(Outcome.WIN, score=1.0),
+                "champion": Judged(outcome, confidence=0.9, score=SCORES.get(outcome)),
+            },
             recall={"challenger": 1.0, "base": 0.0, "champion": 0.5},
             recorded={"champion": "2026-12-24"},
         )
         for number, outcome in enumerate([Outcome.WIN, Outcome.LOSS, Outcome.TIE] * 10)
     ]
     evaluation = evaluate(
-        samples, project="shop", hash="e" * 64, version="v2", dataset="d" * 64, judge="j"
+        samples, Gate(), project="shop", hash="e" * 64, version="v2", dataset="d" * 64, judge="j"
     )
     moved = Moved(
         project="shop",

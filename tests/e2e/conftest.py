@@ -8,17 +8,21 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import boto3
 import msgspec
 import pytest
 
+from dropforge.artifacts import dataset_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
+from dropforge.chat import decode_examples
+from local.customers import Customers
 from tests.support.provider import Provider, running_provider
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +94,10 @@ class Instance:
     def token(self, project: str) -> str:
         return self.dropforge("token", project).strip()
 
+    def token_of(self, project: str) -> str:
+        """A token of a project that need not be there yet."""
+        return self.registry.create_token(project, "customers", time.time())
+
 
 def three_free_ports() -> int:
     for first in range(21000, 32000, 7):
@@ -131,8 +139,8 @@ def instance(
 
 
 def small_config(path: Path, **changes: str) -> Path:
-    """The example's configuration with some lines changed."""
-    text = CONFIG.read_text()
+    """The example's configuration with some lines changed, and without its canary."""
+    text = CONFIG.read_text().partition("canary:")[0]
     for name, value in changes.items():
         lines = [line for line in text.splitlines() if line.strip().startswith(f"{name}:")]
         assert len(lines) == 1, name
@@ -140,6 +148,31 @@ def small_config(path: Path, **changes: str) -> Path:
         text = text.replace(lines[0], f"{indent}{name}: {value}")
     path.write_text(text)
     return path
+
+
+@contextmanager
+def customers(instance: Instance, project: str) -> Iterator[Customers]:
+    """People who ask and rate while a canary of the project runs."""
+    people = Customers(instance.api_url, instance.token_of(project), project)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.3):
+            if (instance.registry.champion(project) or {}).get("canary"):
+                [dataset] = {
+                    r["validate"]["hash"] for r in instance.registry.items(project, "run#")
+                }
+                data = instance.store.read(dataset_key(project, dataset, "test.jsonl"))
+                people.run(list(decode_examples(data)), over)
+                return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield people
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait_for_run(

@@ -13,16 +13,28 @@ import pytest
 from openai import APIStatusError, AuthenticationError, OpenAI
 
 from dropforge.artifacts import DatasetManifest, Verdict, dataset_key, evaluation_key
-from tests.e2e.conftest import CONFIG, ROOT, TICKETS, Instance, small_config, wait_for_run
+from local import bad_exports
+from tests.e2e.conftest import (
+    CONFIG,
+    ROOT,
+    TICKETS,
+    Instance,
+    customers,
+    small_config,
+    wait_for_run,
+)
 
 pytestmark = pytest.mark.slow
 PROJECT = "orrinvale"
 
 
 def test_dropped_export_becomes_promoted_model_with_openai_backend(instance: Instance) -> None:
-    printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", CONFIG)
+    with customers(instance, PROJECT) as people:
+        printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", CONFIG)
     [run] = instance.registry.items(PROJECT, "run#")
     assert run["status"] == "succeeded", printed
+    assert not people.refused
+    assert {one.arm for one in people.asked} == {"champion", "challenger"}
     assert run["promoted"] is True, printed
     expected = json.loads((ROOT / "examples/tickets.expected.json").read_text())
     assert f"{expected['clean']} of {expected['rows']} rows kept" in printed
@@ -36,6 +48,38 @@ def test_dropped_export_becomes_promoted_model_with_openai_backend(instance: Ins
     assert champion is not None
     assert champion["version"] == evaluation.version
     assert champion["model_id"].startswith("ft:smollm2-135m-instruct:")
+
+
+def test_promotion_went_through_a_canary_by_steps(instance: Instance) -> None:
+    moves = instance.registry.items(PROJECT, "move#")
+    assert [move["action"] for move in moves] == ["canary", "step", "promote"]
+    assert [move["version"] for move in moves[:2]] == ["base", "base"], "it held the place"
+    assert [move["canary"]["share"] for move in moves[:2]] == [0.1, 0.5]
+    assert [move["who"] for move in moves] == ["pipeline", "canary", "canary"]
+    arms = {item["sk"]: item for item in instance.registry.items(PROJECT, "arm#")}
+    challengers = [item["requests"] for sk, item in arms.items() if sk.endswith("challenger")]
+    assert min(challengers) >= 4
+    assert not any(item.get("errors") for item in arms.values())
+    rated = instance.registry.items(PROJECT, f"feedback#{moves[-1]['version']}#")
+    assert len(rated) >= 8
+    assert {item["arm"] for item in rated} == {"challenger"}
+
+
+def test_model_of_shuffled_answers_is_rejected_and_one_of_few_tickets_not_decided(
+    instance: Instance, tmp_path: Path
+) -> None:
+    config = bad_exports.write_project(CONFIG, tmp_path / "quick.yaml")
+    for name, file in bad_exports.write_exports(TICKETS, tmp_path).items():
+        printed = instance.dropforge("drop", file, "-p", name, "-c", config)
+        [run] = instance.registry.items(name, "run#")
+        assert (run["status"], run["promoted"]) == ("succeeded", False), printed
+        assert instance.registry.champion(name) is None
+    [few] = instance.registry.items(bad_exports.FEW, "evaluation#")
+    assert (few["verdict"], few["samples"]) == ("not enough evidence", 12)
+    assert "12 tickets scored against the base; at least 20 are needed" in few["reasons"][0]
+    [shuffled] = instance.registry.items(bad_exports.SHUFFLED, "evaluation#")
+    assert shuffled["verdict"] == "reject"
+    assert any("of the facts right, asked for 50 %" in reason for reason in shuffled["reasons"])
 
 
 def test_unmodified_openai_sdk_gets_champions_answer_over_https_api(instance: Instance) -> None:
@@ -110,7 +154,8 @@ def test_same_event_delivered_again_starts_nothing(instance: Instance) -> None:
 def _drop_queue() -> str:
     client = boto3.client("lambda")
     sources = client.list_event_source_mappings()["EventSourceMappings"]
-    [arn] = {s["EventSourceArn"] for s in sources if ":sqs:" in s["EventSourceArn"]}
+    arns = {s["EventSourceArn"] for s in sources if "-drop" in s["FunctionArn"].lower()}
+    [arn] = {arn for arn in arns if ":sqs:" in arn}
     url: str = boto3.client("sqs").get_queue_url(QueueName=arn.split(":")[-1])["QueueUrl"]
     return url
 

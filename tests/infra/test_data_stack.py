@@ -40,7 +40,7 @@ def test_no_bucket_is_public(assembly: Assembly) -> None:
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
 
 
-def test_buckets_queues_and_topic_refuse_plain_http(assembly: Assembly) -> None:
+def test_buckets_queues_and_topics_refuse_plain_http(assembly: Assembly) -> None:
     for kind, owner in (
         ("AWS::S3::BucketPolicy", "AWS::S3::Bucket"),
         ("AWS::SQS::QueuePolicy", "AWS::SQS::Queue"),
@@ -49,11 +49,13 @@ def test_buckets_queues_and_topic_refuse_plain_http(assembly: Assembly) -> None:
         assert len(policies) == len(assembly.resources(owner))
         for name, policy in policies.items():
             assert denies_plain_http(policy), name
-    topic = assembly.one("AWS::SNS::TopicPolicy")
-    assert any(
-        s["Effect"] == "Deny" and s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-        for s in topic["PolicyDocument"]["Statement"]
-    )
+    topics = assembly.properties("AWS::SNS::TopicPolicy")
+    assert len(topics) == len(assembly.resources("AWS::SNS::Topic"))
+    for name, topic in topics.items():
+        assert any(
+            s["Effect"] == "Deny" and s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+            for s in topic["PolicyDocument"]["Statement"]
+        ), name
 
 
 def test_buckets_refuse_tls_below_1_2(assembly: Assembly) -> None:
@@ -147,10 +149,14 @@ def test_key_is_rotated_and_lends_itself_to_services_of_this_account_only(
         )
 
 
-def test_secrets_are_placeholders_to_be_replaced(assembly: Assembly) -> None:
+def test_secrets_are_made_by_the_deployment_and_stand_in_no_template(assembly: Assembly) -> None:
     secrets = assembly.properties("AWS::SecretsManager::Secret")
 
-    assert {s["Name"] for s in secrets.values()} == {"dropforge/openai", "dropforge/judge"}
+    assert {s["Name"] for s in secrets.values()} == {
+        "dropforge/approval",
+        "dropforge/judge",
+        "dropforge/openai",
+    }
     for secret in secrets.values():
         assert "SecretString" not in secret
         assert secret["GenerateSecretString"]

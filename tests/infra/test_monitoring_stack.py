@@ -24,7 +24,14 @@ METRICS = (
     "Promotions",
     "DaysUntilShutdown",
     "TrainingDaysLeft",
+    "DriftRight",
+    "DriftWinRate",
+    "DriftDetected",
+    "DriftFailed",
     "Fallbacks",
+    "CanaryShare",
+    "CanariesEnded",
+    "CanaryEvidence",
     "ChatRequests",
     "ChatErrors",
     "ChatLatency",
@@ -45,6 +52,7 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "EventDeadLetters",
         "ExtractFailed",
         "WinRateLow",
+        "CanaryEnded",
         "ShutdownIn90Days",
         "ShutdownIn30Days",
         "ShutdownIn7Days",
@@ -52,10 +60,13 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "MigrationFailed",
         "ProviderUnanswered",
         "WatchFailed",
+        "DriftDetected",
+        "DriftFailed",
         "FellBack",
         "ApiSlow",
         "ApiServerErrors",
         "ApiClientErrors",
+        "ShadowDeadLetters",
         "ChatThrottled",
     }
 
@@ -65,7 +76,7 @@ def test_every_alarm_tells_the_topic_and_says_what_it_means(assembly: Assembly) 
         assert text(alarm["AlarmActions"][0]).startswith("<Alarms"), name
         assert text(alarm["OKActions"][0]).startswith("<Alarms"), name
         assert len(alarm["AlarmDescription"]) > 40, name
-        holds = name.startswith(("Shutdown", "TrainingEnds"))
+        holds = name.startswith(("Shutdown", "TrainingEnds", "DriftDetected"))
         assert alarm["TreatMissingData"] == ("ignore" if holds else "notBreaching"), name
 
 
@@ -104,7 +115,7 @@ def test_slow_answers_are_those_above_two_seconds(assembly: Assembly) -> None:
 
 
 def test_topic_takes_alarms_of_this_account_only(assembly: Assembly) -> None:
-    policy = assembly.one("AWS::SNS::TopicPolicy")
+    policy = assembly.one("AWS::SNS::TopicPolicy", "Alarms")
     allowed = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
 
     assert len(allowed) == 1

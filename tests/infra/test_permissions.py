@@ -30,7 +30,12 @@ EXPECTED = {
     # function: (prefixes read, prefixes written), as the functions' own code needs them
     "Drop": (
         {"exports/*", "projects/*"},
-        {"exports/*.error.txt", "projects/*.error.txt", "projects/*/versions/*"},
+        {
+            "exports/*.error.txt",
+            "projects/*.error.txt",
+            "projects/*/versions/*",
+            "judge/*/golden/*",
+        },
     ),
     "Clean": ({"exports/*", "projects/*", "clean/*"}, {"clean/*", "rejected/*"}),
     "Validate": ({"clean/*", "projects/*", "validate/*"}, {"validate/*"}),
@@ -43,15 +48,25 @@ EXPECTED = {
     "Fallback": ({"train/*", "projects/*"}, {"train/*"}),
     "Parity": ({"train/*", "projects/*"}, {"train/*"}),
     "Watch": ({"projects/*", "validate/*"}, set()),
-    "Plan": ({"validate/*", "projects/*"}, set()),
+    "Drift": (
+        {"projects/*", "validate/*", "judge/*"},
+        {"judge/*/drift/*", "judge/*/answers/*"},
+    ),
+    "Plan": ({"validate/*", "projects/*", "judge/*"}, set()),
     "Judge": ({"validate/*", "projects/*", "judge/*"}, {"judge/*"}),
+    "Submit": ({"projects/*", "judge/*"}, {"judge/*"}),
+    "Collect": ({"projects/*", "judge/*"}, {"judge/*"}),
     "Verdict": ({"judge/*", "validate/*", "train/*", "projects/*"}, {"judge/*"}),
+    "PromotionAsk": ({"judge/*"}, set()),
     "Promote": ({"judge/*", "projects/*"}, set()),
+    "PromotionCanary": ({"projects/*"}, set()),
+    "PromotionRollback": (set(), set()),
     "Fail": (set(), {"exports/*.error.txt"}),
     "Schedule": (set(), set()),
     "Extract": ({"projects/*", "exports/*/extracted/*"}, {"exports/*/extracted/*"}),
     "Authorize": (set(), set()),
     "Chat": (set(), set()),
+    "Shadow": (set(), set()),
 }
 
 
@@ -105,21 +120,36 @@ def test_objects_are_deleted_by_nobody_but_drop_which_removes_its_messages(
     }
 
 
-def test_secrets_are_read_by_those_who_talk_to_a_provider_or_a_database(assembly: Assembly) -> None:
+def test_secrets_are_read_by_those_who_talk_to_others_or_sign_links(assembly: Assembly) -> None:
     readers = {
         name.partition("Role")[0]
         for name, statement in assembly.statements()
         if "secretsmanager:GetSecretValue" in listed(statement["Action"])
     }
 
-    assert readers == {"Launch", "Poll", "Fallback", "Judge", "Watch", "Chat", "Extract"}
+    assert readers == {
+        "Launch",
+        "Poll",
+        "Fallback",
+        "Judge",
+        "Watch",
+        "Drift",
+        "Chat",
+        "Shadow",
+        "PromotionAsk",
+        "Approve",
+        "Extract",
+        "Submit",
+        "Collect",
+    }
     (secrets,) = allowed(assembly, "Extract", "secretsmanager:GetSecretValue")
     assert secrets.endswith(":secret:dropforge/database/*")
 
 
 def test_chat_path_cannot_change_the_registry_beyond_new_items(assembly: Assembly) -> None:
-    for function in ("Authorize", "Chat"):
-        assert not allowed(assembly, function, "dynamodb:UpdateItem")
+    """A canary's numbers apart: see tests/infra/test_serving_stack.py."""
+    assert not allowed(assembly, "Authorize", "dynamodb:UpdateItem")
+    for function in ("Authorize", "Chat", "Shadow"):
         assert not allowed(assembly, function, "dynamodb:DeleteItem")
     assert not allowed(assembly, "Authorize", "dynamodb:PutItem")
     assert allowed(assembly, "Chat", "dynamodb:PutItem")

@@ -17,6 +17,7 @@ COMMON = {
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_SERVICE_NAME",
 }
+JUDGES = {"DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"}
 PROVIDER = {
     "DROPFORGE_ENDPOINT_NAME",
     "DROPFORGE_PROVIDERS",
@@ -45,15 +46,27 @@ ENVIRONMENT = {
     "fallback": TRAINING,
     "parity": TRAINING,
     "plan": set(),
-    "judge": {*PROVIDER, "DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"},
+    "judge": {*PROVIDER, *JUDGES},
+    "submit": {*PROVIDER, *JUDGES, "DROPFORGE_POLL_SECONDS"},
+    "collect": {*PROVIDER, *JUDGES, "DROPFORGE_POLL_SECONDS"},
     "verdict": set(),
+    "ask": {
+        "DROPFORGE_APPROVAL_SECRET_ARN",
+        "DROPFORGE_DEPLOYMENT_PARAMETER",
+        "DROPFORGE_TOPIC_ARN",
+    },
+    "approve": {"DROPFORGE_APPROVAL_SECRET_ARN"},
     "promote": set(),
+    "canary": set(),
+    "rollback": set(),
     "fail": set(),
     "schedule": {"DROPFORGE_STATE_MACHINE_ARN"},
     "watch": {*PROVIDER, "DROPFORGE_STATE_MACHINE_ARN"},
+    "drift": {*PROVIDER, "DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"},
     "extract": set(),
     "authorize": set(),
-    "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
+    "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS", "DROPFORGE_SHADOW_QUEUE"},
+    "shadow": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
 }
 
 
@@ -96,7 +109,7 @@ def test_drops_travel_from_the_bucket_by_way_of_a_queue_to_the_function(
     assembly: Assembly,
 ) -> None:
     rule = assembly.one("AWS::Events::Rule", "Dropped")
-    mapping = assembly.one("AWS::Lambda::EventSourceMapping")
+    mapping = assembly.one("AWS::Lambda::EventSourceMapping", "DropFunction")
     detail = rule["EventPattern"]["detail"]
 
     assert rule["EventPattern"]["source"] == ["aws.s3"]
@@ -105,6 +118,7 @@ def test_drops_travel_from_the_bucket_by_way_of_a_queue_to_the_function(
     assert detail["object"]["key"] == [
         {"prefix": "exports/"},
         {"wildcard": "projects/*/project.yaml"},
+        {"wildcard": "projects/*/golden.jsonl"},
     ]
     assert rule["Targets"][0]["Arn"] == mapping["EventSourceArn"]
     assert rule["Targets"][0]["DeadLetterConfig"]
@@ -219,3 +233,10 @@ def test_extract_alone_enters_the_vpc_of_the_databases() -> None:
     }
     policies = json.dumps(template.find_resources("AWS::IAM::Policy"))
     assert policies.count("ec2:CreateNetworkInterface") == 1
+
+
+def test_models_in_production_are_looked_at_every_week(assembly: Assembly) -> None:
+    looks = assembly.one("AWS::Scheduler::Schedule", "Looks")
+    assert looks["ScheduleExpression"] == "cron(0 4 ? * MON *)"
+    assert "Drift" in text(looks["Target"]["Arn"])
+    assert looks["Target"]["DeadLetterConfig"]

@@ -4,16 +4,23 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from aws_cdk import assertions
 
+from dropforge.serve.arms import FAILED
 from infra.api import BEARER, RESPONSES
 from infra.config import API_TIMEOUT_S, settings_from
 from infra.data_stack import DataStack
 from infra.endpoint import container_environment
 from infra.serving_stack import ServingStack
+from infra.shadow import BATCH, MAX_CONCURRENCY
 from infra.training import image_uri, repository_arn
-from tests.infra.assembly import Assembly, text, unbundled
+from lambdas.shadow.handler import REGISTRY_SECONDS
+from tests.infra.assembly import Assembly, listed, text, unbundled
+
+SIGNED = {"GET /approvals/{project}/{run}", "POST /approvals/{project}/{run}"}
+"""Their links carry a signature in place of a bearer token."""
 
 
 def routes(assembly: Assembly) -> dict[str, dict[str, Any]]:
@@ -39,12 +46,13 @@ def test_routes_are_those_of_the_api(assembly: Assembly) -> None:
         "GET /v1/models/{model+}",
         "POST /v1/feedback",
         "GET /health",
+        *SIGNED,
     }
 
 
-def test_every_route_but_health_asks_the_authorizer(assembly: Assembly) -> None:
+def test_every_route_but_health_and_signed_links_asks_the_authorizer(assembly: Assembly) -> None:
     for route, method in routes(assembly).items():
-        if route == "GET /health":
+        if route in ("GET /health", *SIGNED):
             assert method["AuthorizationType"] == "NONE"
         else:
             assert method["AuthorizationType"] == "CUSTOM", route
@@ -70,7 +78,7 @@ def test_other_headers_are_refused_before_it(header: str) -> None:
 
 
 def test_bodies_are_validated(assembly: Assembly) -> None:
-    posts = {r: m for r, m in routes(assembly).items() if r.startswith("POST")}
+    posts = {r: m for r, m in routes(assembly).items() if r.startswith("POST /v1")}
     validator = assembly.one("AWS::ApiGateway::RequestValidator")
 
     assert validator["ValidateRequestBody"]
@@ -202,3 +210,59 @@ def test_images_are_looked_for_in_the_regions_registry_or_taken_by_uri() -> None
     assert repository_arn("djl-inference:1").endswith(":763104351884:repository/djl-inference")
     assert image_uri(own) == own
     assert repository_arn(own).endswith(":ecr:eu-west-1:123456789012:repository/team/vllm")
+
+
+def test_chat_sends_to_the_shadow_queue_and_the_shadow_function_reads_it(
+    assembly: Assembly,
+) -> None:
+    functions = assembly.functions()
+    url = text(functions["chat"]["Environment"]["Variables"]["DROPFORGE_SHADOW_QUEUE"])
+    queues = assembly.properties("AWS::SQS::Queue", "DropforgeServing")
+    (chats,) = (queue for name, queue in queues.items() if url == f"<{name}>")
+    (letters,) = (queue for name, queue in queues.items() if url != f"<{name}>")
+    (mapping,) = assembly.properties("AWS::Lambda::EventSourceMapping", "DropforgeServing").values()
+
+    assert chats["MessageRetentionPeriod"] == 3600
+    assert letters["MessageRetentionPeriod"] == 86400
+    assert all(queue["KmsMasterKeyId"] for queue in (chats, letters))
+    assert chats["RedrivePolicy"]["maxReceiveCount"] == 3
+    assert chats["VisibilityTimeout"] >= 6 * functions["shadow"]["Timeout"]
+    assert text(mapping["EventSourceArn"]) == url.replace(">", ".Arn>")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"]["MaximumConcurrency"] == MAX_CONCURRENCY
+
+
+def test_a_batch_of_shadows_fits_the_functions_time(assembly: Assembly) -> None:
+    """Each message may take the chat's deadline and four looks into the registry."""
+    shadow = assembly.functions()["shadow"]
+    deadline = float(shadow["Environment"]["Variables"]["DROPFORGE_DEADLINE_SECONDS"])
+
+    assert BATCH * (deadline + 4 * REGISTRY_SECONDS) < shadow["Timeout"]
+
+
+@pytest.mark.parametrize("function", ["Chat", "Shadow"])
+def test_chat_path_changes_nothing_of_an_item_but_a_canarys_numbers(
+    assembly: Assembly, function: str
+) -> None:
+    (statement,) = (
+        statement
+        for name, statement in assembly.statements()
+        if name.startswith(f"{function}Role")
+        and "dynamodb:UpdateItem" in listed(statement["Action"])
+    )
+    written = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
+
+    assert listed(statement["Action"]) == ["dynamodb:UpdateItem"]
+    assert set(written) == {"pk", "sk", *msgspec.structs.asdict(FAILED)}
+    assert not {"version", "backend", "model_id", "canary", "revision"} & set(written)
+
+
+def test_only_chat_sends_to_the_shadow_queue(assembly: Assembly) -> None:
+    senders = {
+        name.partition("Role")[0]
+        for name, statement in assembly.statements()
+        if "sqs:SendMessage" in listed(statement["Action"])
+        and "Shadows" in text(statement["Resource"])
+    }
+
+    assert senders == {"Chat"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dropforge import errors
+from dropforge.approval import VALID_S
 from infra import workflow
 from infra.config import Settings
 from tests.infra.assembly import Assembly
@@ -102,8 +103,12 @@ def test_results_are_placed_beside_the_run(machine: State) -> None:
         "UnknownJobState": "$.error",
         "Plan": "$.plan",
         "Judge": "$.batches",
+        "Submit": "$.cheap",
+        "Collect": "$.cheap",
         "Verdict": "$.evaluation",
+        "WaitForApproval": "$.approval",
         "Promote": "$.promotion",
+        "Canary": "$.promotion",
         "Fail": None,
     }
 
@@ -159,6 +164,47 @@ def test_run_that_has_its_dataset_begins_with_training(machine: State) -> None:
 
     assert first["Choices"] == [{"Variable": "$.dataset", "IsPresent": True, "Next": "Launch"}]
     assert first["Default"] == "Clean"
+
+
+def test_a_person_is_waited_for_a_week_where_the_verdict_asks_for_one(machine: State) -> None:
+    states = machine["States"]
+    wait = states["WaitForApproval"]
+
+    assert following(states["Verdict"]) == ["Fail", "Approval?"]
+    asked = {"Variable": "$.evaluation.approval", "BooleanEquals": True, "Next": "WaitForApproval"}
+    assert states["Approval?"]["Choices"] == [asked]
+    assert states["Approval?"]["Default"] == wait["Next"] == "Promote"
+    assert wait["Resource"] == "${InvokeAndWait}"
+    assert wait["Parameters"]["FunctionName"] == "${AskFunctionArn}"
+    assert wait["Parameters"]["Payload"]["token.$"] == "$$.Task.Token"
+    assert wait["TimeoutSeconds"] == VALID_S, "as long as the link can be used"
+    caught = [(c["ErrorEquals"], c["Next"], c["ResultPath"]) for c in wait["Catch"]]
+    assert caught == [
+        (["States.Timeout"], "Promote", "$.not_approved"),
+        (["States.ALL"], "Fail", "$.error"),
+    ]
+
+
+def test_a_canary_is_looked_at_until_it_is_over(machine: State) -> None:
+    states = machine["States"]
+
+    assert states["WaitForCanary"] == {
+        "Type": "Wait",
+        "SecondsPath": "$.promotion.wait_seconds",
+        "Next": "Canary",
+    }
+    assert following(states["Promote"]) == ["Fail", "Canary?"]
+    assert following(states["Canary?"]) == ["WaitForCanary", "Succeeded"]
+    assert states["Canary?"]["Choices"][0]["Variable"] == "$.promotion.canary"
+    assert following(states["Canary"]) == ["Fail", "CanaryRunning?"]
+    assert following(states["CanaryRunning?"]) == ["WaitForCanary", "Succeeded"]
+    assert states["CanaryRunning?"]["Choices"][0]["Variable"] == "$.promotion.running"
+
+
+def test_run_has_room_for_approval_and_the_longest_canary(machine: State) -> None:
+    longest_canary = 500 * 3600
+    training = machine["States"]["TrainOnSageMaker"]["TimeoutSeconds"]
+    assert VALID_S + longest_canary + training < machine["TimeoutSeconds"]
 
 
 def test_timeouts_leave_room_for_what_they_contain(machine: State, settings: Settings) -> None:

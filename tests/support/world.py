@@ -92,15 +92,22 @@ class World:
             if place in state:
                 continue
             if name == "judge":
-                state[place] = [
-                    handler({**_judge_item(state), "batch": index}, None)
-                    for index in state["plan"]["batches"]
-                ]
+                self._look(state, handler)
             else:
                 state[place] = handler(state, None)
             if name == until:
                 break
         return state
+
+    def _look(self, state: dict[str, Any], judge: Handler) -> None:
+        """Judge and plan in turns, until no more tickets are asked for."""
+        state["batches"] = []
+        while state["plan"]["more"]:
+            state["batches"] += [
+                judge({**_judge_item(state), "batch": index}, None)
+                for index in state["plan"]["batches"]
+            ]
+            state["plan"] = plan.handler(state, None)
 
     def fall_back(self, state: dict[str, Any], error: Exception) -> dict[str, Any]:
         """What the state machine does with an error after which another backend is tried."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import threading
@@ -138,11 +139,12 @@ def hangs_up_after(respond: Respond) -> Respond:
 
 
 class FakeTable:
-    """DynamoDB's JSON protocol over a dict, for the few operations of the chat path."""
+    """DynamoDB's JSON protocol over a dict, and SQS's over a list, for what the chat path does."""
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         self.reads: list[str] = []
+        self.messages: list[tuple[str, str]] = []
 
     def put(self, pk: str, sk: str, **attributes: Any) -> None:
         """Attributes as DynamoDB writes them: {"S": "text"}."""
@@ -164,16 +166,37 @@ class FakeTable:
         return 200, {"Item": item} if item else {}
 
     def _putitem(self, request: dict[str, Any]) -> tuple[int, Any]:
-        """Knows one condition: not there yet, or there with the same rating."""
-        assert request["ConditionExpression"] == "attribute_not_exists(pk) OR rating = :rating"
+        """Knows one kind of condition: not there yet, or there with the same value of one name."""
+        condition = request["ConditionExpression"]
+        found = re.fullmatch(r"attribute_not_exists\(pk\) OR (\w+) = (:\w+)", condition)
+        assert found, condition
+        name, value = found.groups()
         item = request["Item"]
         key = item["pk"]["S"], item["sk"]["S"]
         known = self.items.get(key)
-        if known and known["rating"] != request["ExpressionAttributeValues"][":rating"]:
+        if known and known[name] != request["ExpressionAttributeValues"][value]:
             name = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
             return 400, {"__type": name, "message": "The conditional request failed"}
         self.items[key] = item
         return 200, {}
+
+    def _updateitem(self, request: dict[str, Any]) -> tuple[int, Any]:
+        """Knows one expression: ADD of numbers."""
+        verb, _, pairs = request["UpdateExpression"].partition(" ")
+        assert verb == "ADD"
+        pk, sk = request["Key"]["pk"]["S"], request["Key"]["sk"]["S"]
+        item = self.items.setdefault((pk, sk), {"pk": {"S": pk}, "sk": {"S": sk}})
+        for pair in pairs.split(", "):
+            place, value = pair.split(" ")
+            name = request["ExpressionAttributeNames"][place]
+            added = float(request["ExpressionAttributeValues"][value]["N"])
+            total = float(item.get(name, {"N": "0"})["N"]) + added
+            item[name] = {"N": f"{total:g}"}
+        return 200, {}
+
+    def _sendmessage(self, request: dict[str, Any]) -> tuple[int, Any]:
+        self.messages.append((request["QueueUrl"], request["MessageBody"]))
+        return 200, {"MessageId": f"m{len(self.messages)}", "MD5OfMessageBody": "0"}
 
     def _query(self, request: dict[str, Any]) -> tuple[int, Any]:
         """One item a page."""

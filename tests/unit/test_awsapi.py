@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials as BotoCredentials
+from botocore.exceptions import ClientError
 from http_stub import FakeTable, Stub, replies, resets
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +21,12 @@ from dropforge.backends.awsapi import (
     DYNAMODB,
     SAGEMAKER_RUNTIME,
     SECRETS_MANAGER,
+    SQS,
     AwsError,
     AwsService,
     AwsThrottledError,
     ConditionFailedError,
+    Queue,
     SageMakerRuntime,
     Secrets,
     Service,
@@ -111,6 +116,7 @@ def test_signature_equals_botocore_for(
         ({}, DYNAMODB, "https://dynamodb.eu-west-1.amazonaws.com"),
         ({}, SECRETS_MANAGER, "https://secretsmanager.eu-west-1.amazonaws.com"),
         ({}, SAGEMAKER_RUNTIME, "https://runtime.sagemaker.eu-west-1.amazonaws.com"),
+        ({}, SQS, "https://sqs.eu-west-1.amazonaws.com"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1/"}, DYNAMODB, "http://127.0.0.1:1"),
         (
             {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://b"},
@@ -233,6 +239,69 @@ def test_put_item_raises_where_the_condition_fails(rows: FakeTable, table: Table
     item["rating"] = -1
     with pytest.raises(ConditionFailedError):
         table.put(item, condition=condition, values={":rating": -1}, deadline=soon())
+
+
+def test_added_numbers_begin_at_nothing_and_add_up(
+    stub: Stub, rows: FakeTable, table: Table
+) -> None:
+    for _ in range(2):
+        table.add("project#shop", "arm#1", {"requests": 1, "milliseconds": 20}, deadline=soon())
+    item = rows.items["project#shop", "arm#1"]
+    assert (item["requests"], item["milliseconds"]) == ({"N": "2"}, {"N": "40"})
+
+
+@pytest.fixture
+def queue(stub: Stub) -> Iterator[Queue]:
+    queue = Queue("https://sqs.us-east-1.amazonaws.com/1/shadow")
+    yield queue
+    queue._service.close()
+
+
+def test_writes_are_what_botocore_would_send(
+    stub: Stub, rows: FakeTable, table: Table, queue: Queue
+) -> None:
+    table.add("p", "s", {"requests": 1, "slow": 0}, deadline=soon())
+    queue.send('{"text": "ü"}', deadline=soon())
+    once = Config(retries={"total_max_attempts": 1})
+    options: dict[str, Any] = {"endpoint_url": stub.url, "region_name": "us-east-1", "config": once}
+    boto3.client("dynamodb", **options).update_item(
+        TableName="registry",
+        Key={"pk": {"S": "p"}, "sk": {"S": "s"}},
+        UpdateExpression="ADD #0 :0, #1 :1",
+        ExpressionAttributeNames={"#0": "requests", "#1": "slow"},
+        ExpressionAttributeValues={":0": {"N": "1"}, ":1": {"N": "0"}},
+    )
+    stub.routes["/"] = replies(400, {"__type": "Sent", "message": "no checksum is made here"})
+    with pytest.raises(ClientError, match="no checksum"):
+        boto3.client("sqs", **options).send_message(
+            QueueUrl="https://sqs.us-east-1.amazonaws.com/1/shadow", MessageBody='{"text": "ü"}'
+        )
+    added, sent, boto_added, boto_sent = stub.seen
+    for ours, botos in ((added, boto_added), (sent, boto_sent)):
+        assert ours.json() == botos.json()
+        assert ours.path == botos.path
+        for header in ("content-type", "x-amz-target"):
+            assert ours.headers[header] == botos.headers[header]
+        scopes = [r.headers["authorization"].partition(",")[0] for r in (ours, botos)]
+        assert scopes[0] == scopes[1]
+
+
+def test_what_must_not_count_twice_is_never_sent_twice(
+    stub: Stub, table: Table, queue: Queue
+) -> None:
+    calls: tuple[Callable[[], None], ...] = (
+        lambda: table.add("p", "s", {"requests": 1}, deadline=soon()),
+        lambda: queue.send("x", deadline=soon()),
+    )
+    for call in calls:
+        stub.routes["/"] = replies(200, {})
+        call()
+        for failure in (resets, replies(500, b"")):
+            stub.seen.clear()
+            stub.routes["/"] = failure
+            with pytest.raises((BrokenAnswerError, AwsError)):
+                call()
+            assert len(stub.seen) == 1
 
 
 @pytest.mark.parametrize(

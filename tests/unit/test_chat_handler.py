@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,6 +14,22 @@ from typing import Any
 import msgspec
 import openai
 import pytest
+from chat_front import (
+    CANARY,
+    COMPLETION,
+    ROOT,
+    SAGEMAKER,
+    UPSTREAM,
+    Invoke,
+    Result,
+    ask,
+    invoked,
+    load,
+    providers,
+    served,
+    shop,
+    upstream_requests,
+)
 from http_stub import (
     FakeTable,
     Respond,
@@ -26,156 +42,35 @@ from http_stub import (
     trickles,
 )
 
-from dropforge.backends.connection import Connection
 from dropforge.serve import MAX_BODY_BYTES, MAX_MESSAGES
 from lambdas.chat import handler as chat
 from lambdas.chat import store
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-ROOT = Path(__file__).parents[2]
-CANARY = "my card is 4111 1111 1111 1111"
-COMPLETION = {
-    "id": "chatcmpl-upstream-1",
-    "object": "chat.completion",
-    "created": 1_795_435_199,
-    "model": "ft:shop:2",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "It ships on Monday.", "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
-    "system_fingerprint": "fp_1",
-}
-UPSTREAM = "/v1/chat/completions"
-SAGEMAKER = "/endpoints/dropforge/invocations"
-
-Invoke = Callable[..., "Result"]
-
-
-def load(name: str) -> dict[str, Any]:
-    path = ROOT / "tests" / "events" / f"apigateway_{name}.json"
-    event: dict[str, Any] = json.loads(path.read_text())
-    return event
-
-
-class Result:
-    """A proxy result, as the caller sees it."""
-
-    def __init__(self, proxy: dict[str, Any]) -> None:
-        assert proxy["isBase64Encoded"] is False
-        self.status: int = proxy["statusCode"]
-        self.headers: dict[str, str] = proxy["headers"]
-        self.text: str = proxy["body"]
-
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-    @property
-    def error(self) -> Any:
-        return self.json()["error"]
+ANSWER = "chatcmpl-upstream-1.v2.champion"
 
 
 @pytest.fixture
 def rows() -> FakeTable:
-    """Project `shop`: champion v2, an older v1, v3 still in training."""
-    rows = FakeTable()
-    openai_model = {"backend": {"S": "openai"}}
-    rows.put(
-        "project#shop",
-        "champion",
-        version={"S": "v2"},
-        model_id={"S": "ft:shop:2"},
-        revision={"N": "3"},
-        at={"N": "1795435100.25"},
-        **openai_model,
-    )
-    rows.put(
-        "project#shop",
-        "config",
-        hash={"S": "c0ffee"},
-        model={"S": "smollm2"},
-        system_prompt={"S": "You answer for Lumen."},
-        **openai_model,
-    )
-    for number in (1, 2):
-        rows.put(
-            "project#shop",
-            f"model#v{number}",
-            version={"S": f"v{number}"},
-            model_id={"S": f"ft:shop:{number}"},
-            created_at={"N": f"17954350{number}0.5"},
-            **openai_model,
-        )
-    rows.put("project#shop", "model#v3", version={"S": "v3"}, **openai_model)
-    return rows
-
-
-def providers(url: str) -> str:
-    key = "arn:aws:secretsmanager:us-east-1:1:secret:key"
-    return json.dumps({"openai": {"base_url": url, "secret_arn": key}})
+    return shop()
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
-    server = Stub()
-    server.routes = {"/": rows, UPSTREAM: replies(200, COMPLETION)}
-    for name, value in {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "DROPFORGE_TABLE": "registry",
-        "DROPFORGE_PROVIDERS": providers(f"{server.url}/v1"),
-        "DROPFORGE_ENDPOINT_NAME": "dropforge",
-        "DROPFORGE_DEADLINE_SECONDS": "1.5",
-    }.items():
-        monkeypatch.setenv(name, value)
-    opened: list[Connection] = []
-    original = Connection.__init__
-
-    def remember(self: Connection, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
-        opened.append(self)
-
-    monkeypatch.setattr(Connection, "__init__", remember)
-    yield server
-    for connection in opened:
-        connection.close()
-    chat._front.cache_clear()
-    chat._settings.cache_clear()
-    server.stop()
+    with served(monkeypatch, rows) as server:
+        yield server
 
 
 @pytest.fixture
 def invoke(stub: Stub) -> Invoke:
-    """Calls the handler with an event of tests/events, some of it replaced."""
-
-    def run(name: str = "chat_completions", **changes: Any) -> Result:
-        event = {**load(name), **changes}
-        if isinstance(event["body"], dict):
-            event["body"] = json.dumps(event["body"])
-        return Result(chat.handler(event, None))
-
-    return run
-
-
-def ask(**fields: Any) -> dict[str, Any]:
-    return {"model": "shop", "messages": [{"role": "user", "content": CANARY}], **fields}
-
-
-def upstream_requests(stub: Stub, path: str = UPSTREAM) -> list[Any]:
-    return [request for request in stub.seen if request.path == path]
+    return invoked
 
 
 def test_completion_is_the_upstreams_under_the_versions_name(invoke: Invoke, stub: Stub) -> None:
     result = invoke()
     assert result.status == 200
-    assert result.json() == {**COMPLETION, "model": "shop/v2"}
+    assert result.json() == {**COMPLETION, "id": ANSWER, "model": "shop/v2"}
     assert result.headers == {
         "Content-Type": "application/json",
         "Cache-Control": "no-store",
@@ -206,14 +101,14 @@ def test_unknown_fields_reach_the_upstream_unchanged(invoke: Invoke, stub: Stub)
 def test_missing_id_and_time_are_filled_in(invoke: Invoke, stub: Stub) -> None:
     stub.routes[UPSTREAM] = replies(200, {"choices": COMPLETION["choices"]})
     body = invoke().json()
-    assert body["id"] == "chatcmpl-c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+    assert body["id"] == "chatcmpl-c6af9ac6-7b61-11e6-9a41-93e8deadbeef.v2.champion"
     assert abs(body["created"] - time.time()) < 10
 
 
 def test_simple_chat_answers_id_message_and_model(invoke: Invoke) -> None:
     result = invoke("chat")
     assert result.json() == {
-        "id": "chatcmpl-upstream-1",
+        "id": ANSWER,
         "message": "It ships on Monday.",
         "model": "shop/v2",
     }
@@ -427,7 +322,7 @@ def test_stream_is_delivered_whole_in_openais_chunks(invoke: Invoke, stub: Stub)
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "stop"]
     for chunk in chunks:
         assert chunk["object"] == "chat.completion.chunk"
-        assert (chunk["id"], chunk["model"]) == ("chatcmpl-upstream-1", "shop/v2")
+        assert (chunk["id"], chunk["model"]) == (ANSWER, "shop/v2")
         assert "usage" not in chunk
     assert "stream" not in upstream_requests(stub)[0].json()
 
@@ -488,7 +383,7 @@ def test_feedback_is_stored_once_per_answer(invoke: Invoke, rows: FakeTable) -> 
             200,
             {"id": "chatcmpl-1", "object": "feedback", "rating": 1},
         )
-    item = rows.items["project#shop", "feedback#chatcmpl-1"]
+    item = rows.items["project#shop", "feedback#-#chatcmpl-1"]
     assert item["rating"] == {"N": "1"}
     assert item["comment"] == {"S": "Quick and right."}
     assert item["by"] == {"S": "storefront"}
@@ -572,7 +467,7 @@ def test_bug_is_a_500_without_details(
     def explode(*_: Any) -> None:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr("lambdas.chat.front.upstream_payload", explode)
+    monkeypatch.setattr("lambdas.chat.arms.upstream_payload", explode)
     result = invoke()
     assert (result.status, result.error["type"]) == (500, "server_error")
     log = capsys.readouterr().out
@@ -745,6 +640,7 @@ def test_cold_path_leaves_out(cold_imports: set[str], module: str) -> None:
 def test_cold_path_leaves_out_the_pipelines_modules(cold_imports: set[str]) -> None:
     own = {name for name in cold_imports if name.startswith("dropforge.")}
     assert own == {
+        "dropforge.serve.arms",
         "dropforge.backends",
         "dropforge.backends.attributes",
         "dropforge.backends.awsapi",
@@ -752,5 +648,6 @@ def test_cold_path_leaves_out_the_pipelines_modules(cold_imports: set[str]) -> N
         "dropforge.backends.sigv4",
         "dropforge.errors",
         "dropforge.providers",
+        "dropforge.serve.routing",
         "dropforge.serve",
     }

@@ -186,7 +186,7 @@ def test_rollback_puts_the_previous_back_and_marks_the_other(
     dropforge("promote", "aaa111")
     dropforge("promote", "bbb222")
     assert "shop: aaa111 answers now" in dropforge("rollback").stdout
-    assert (world.registry.get("shop", "model#bbb222") or {})["status"] == "rolled back"
+    assert (world.registry.model("shop", "bbb222") or {})["standing"] == "rolled back"
 
 
 @pytest.mark.parametrize("version", ["a", "zzz"])

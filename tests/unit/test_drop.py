@@ -22,6 +22,14 @@ def test_project_file_event_is_a_drop_of_configuration() -> None:
     drop = parse_event(event("projects/shop/project.yaml"))
     assert drop is not None
     assert drop.is_project_file
+    assert not drop.is_golden
+
+
+def test_golden_questions_are_a_drop_of_their_own() -> None:
+    drop = parse_event(event("projects/shop/golden.jsonl"))
+    assert drop is not None
+    assert drop.is_golden
+    assert not drop.is_project_file
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,8 @@ def test_project_file_event_is_a_drop_of_configuration() -> None:
         "exports/shop/2026/",
         "projects/shop/versions/abc.json",
         "projects/shop/notes.txt",
+        "projects/shop/golden.jsonl.error.txt",
+        "projects/shop/versions/golden.jsonl",
         "clean/shop/h/part.jsonl",
         "exports/a.csv",
     ],

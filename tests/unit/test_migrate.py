@@ -15,13 +15,14 @@ from http_stub import Stub, StubHandler, replies
 from rich.console import Console
 from typer.testing import CliRunner
 
-from dropforge.artifacts import batch_name, evaluation_key, golden_key
+from dropforge.artifacts import batch_name, evaluation_key, recorded_key
+from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED
 from dropforge.cli import app, record
 from dropforge.cli.deployment import Deployment
 from dropforge.cli.watch import describe
 from dropforge.errors import TrainingFailedError
-from dropforge.golden import Golden, decode_golden
+from dropforge.recorded import RecordedAnswers, decode_recorded
 from lambdas.watch import handler as watch_handler
 from tests.support.moves import ANSWERS, JUDGING, NEW, TWO, moved, promoted, set_clock
 from tests.support.provider import Provider
@@ -71,9 +72,9 @@ def version_of(state: dict[str, Any]) -> str:
     return str(state["poll"]["model"]["version"])
 
 
-def golden_of(world: World, state: dict[str, Any]) -> Golden:
-    key = golden_key("shop", version_of(state), state["dataset"]["hash"])
-    return decode_golden(world.store.read(key))
+def recorded_of(world: World, state: dict[str, Any]) -> RecordedAnswers:
+    key = recorded_key("shop", version_of(state), state["dataset"]["hash"])
+    return decode_recorded(world.store.read(key))
 
 
 def forget_judged(world: World, state: dict[str, Any], *batches: int) -> None:
@@ -150,18 +151,18 @@ def test_answers_are_taken_from_the_evaluation_and_the_rest_is_asked_for(
     forget_judged(world, state, 1)
     result = dropforge("record", "-p", "shop")
     assert result.exit_code == 0, result.output
-    golden = golden_of(world, state)
-    asked = len(golden.answers) - 20
+    kept = recorded_of(world, state)
+    asked = len(kept.answers) - 20
     assert f"0 recorded before, 20 taken from its evaluation, {asked} asked now" in result.stdout
     assert len(api.seen) == asked
-    assert set(golden.answers.values()) <= set(ANSWERS.values())
-    assert golden.recording.recorded == "2026-11-22"
+    assert set(kept.answers.values()) <= set(ANSWERS.values())
+    assert kept.recording.recorded == "2026-11-22"
     request = api.seen[0].json()
     assert request["model"] == f"shop/{version_of(state)}"
     assert (request["temperature"], request["max_tokens"]) == (0, 300)
     assert request["messages"][0]["role"] == "system"
     again = dropforge("record")
-    assert f"{len(golden.answers)} recorded before, 0 taken" in again.stdout
+    assert f"{len(kept.answers)} recorded before, 0 taken" in again.stdout
     assert len(api.seen) == asked
 
 
@@ -176,7 +177,7 @@ def test_token_made_for_the_recording_is_revoked_and_a_given_one_is_used(
     tokens = [item for item in table.scan()["Items"] if item["pk"].startswith("token#")]
     assert [(item["name"], item["revoked"]) for item in tokens] == [("migrate record", True)]
     assert token.startswith("df-")
-    world.store.delete(golden_key("shop", version_of(state), state["dataset"]["hash"]))
+    world.store.delete(recorded_key("shop", version_of(state), state["dataset"]["hash"]))
     api.seen.clear()
     dropforge("record", "--token", "df-mine")
     assert {request.headers["authorization"] for request in api.seen} == {"Bearer df-mine"}
@@ -202,7 +203,7 @@ def test_busy_api_is_asked_again_and_what_it_refuses_for_good_is_told(
     api.routes[CHAT] = busy
     assert dropforge("record", "--parallel", "8").exit_code == 0
     assert set(tries.values()) == {3}
-    assert len(golden_of(world, state).answers) == len(tries)
+    assert len(recorded_of(world, state).answers) == len(tries)
 
 
 def test_recording_that_was_cut_off_goes_on_where_it_stood(
@@ -216,13 +217,13 @@ def test_recording_that_was_cut_off_goes_on_where_it_stood(
     assert first.exit_code == 1
     assert "answered 404: no such model" in first.stderr
     assert "run the same command again" in first.stderr
-    assert len(golden_of(world, state).answers) == 12
+    assert len(recorded_of(world, state).answers) == 12
     assert len(api.seen) < 20, "nobody else is asked once the model is gone"
     api.routes[CHAT] = knows
     api.seen.clear()
     second = dropforge("record")
     assert "12 recorded before" in second.stdout
-    assert len(api.seen) == len(golden_of(world, state).answers) - 12
+    assert len(api.seen) == len(recorded_of(world, state).answers) - 12
 
 
 def test_answer_that_the_provider_held_back_is_empty_as_for_the_judge(
@@ -232,7 +233,7 @@ def test_answer_that_the_provider_held_back_is_empty_as_for_the_judge(
     forget_judged(world, state, 0, 1, 2)
     api.routes[CHAT] = replies(400, {"error": {"message": "no", "code": "content_filter"}})
     assert dropforge("record").exit_code == 0
-    assert set(golden_of(world, state).answers.values()) == {""}
+    assert set(recorded_of(world, state).answers.values()) == {""}
 
 
 @pytest.mark.parametrize(
@@ -415,7 +416,7 @@ def test_progress_is_drawn_on_a_terminal_and_gone_at_the_end(
     assert dropforge("record").exit_code == 0
     drawn = file.getvalue()
     assert "asking" in drawn
-    count = len(golden_of(world, state).answers)
+    count = len(recorded_of(world, state).answers)
     assert f"{count}/{count}" in drawn
     assert drawn.rstrip().endswith(".jsonl")
 
@@ -468,7 +469,7 @@ def test_model_that_was_taken_out_of_service_is_ready_to_switch_to(
     dropforge("start", "--no-watch")
     state = moved(world, provider, world.executions()[-1])
     old = world.registry.get("shop", f"model#{version_of(first)}") or {}
-    world.registry.move_champion("shop", old, who="me", why="careful", at=2.0)
+    pointers.promote(world.registry, "shop", old, who="me", why="careful", at=2.0)
     said = dropforge("report", "--out", str(tmp_path / "p.html")).stdout
     assert f"ready to switch: `dropforge promote {version_of(state)} -p shop`" in said
 

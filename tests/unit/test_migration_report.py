@@ -7,7 +7,9 @@ import pytest
 
 from dropforge.artifacts import Decision, Verdict
 from dropforge.judge import Judged, Outcome, Sample, evaluate
-from dropforge.migration_report import (
+from dropforge.judge.questions import SCORES
+from dropforge.project import Gate
+from dropforge.reports.migration import (
     SHOWN_PAIRS,
     Moved,
     Trained,
@@ -15,7 +17,6 @@ from dropforge.migration_report import (
     migration_report,
     text_report,
 )
-from dropforge.project import Gate
 
 OLD = Trained("old1", "openai", "gpt-4.1-mini", "ft:old", 0.0, 12.5)
 NEW = Trained("new1", "sagemaker", "llama", "component", 86400.0)
@@ -28,7 +29,10 @@ def sample(number: int, outcome: Outcome, recorded: str = "") -> Sample:
         question=f"question {number} <b>",
         reference="reference",
         answers={"challenger": "new", "base": "plain", "champion": "old"},
-        judged={"base": Judged(Outcome.WIN), "champion": Judged(outcome, confidence=0.9)},
+        judged={
+            "base": Judged(Outcome.WIN, score=1.0),
+            "champion": Judged(outcome, confidence=0.9, score=SCORES.get(outcome)),
+        },
         recall={"challenger": 1.0, "base": 0.0, "champion": 0.5},
         recorded={"champion": recorded} if recorded else {},
     )
@@ -36,7 +40,7 @@ def sample(number: int, outcome: Outcome, recorded: str = "") -> Sample:
 
 def verdict(samples: list[Sample], said: Any = "promote") -> Verdict:
     about = {"project": "shop", "hash": "e", "version": "new1", "dataset": "d", "judge": "j"}
-    return Verdict(evaluate(samples, **about), Decision(said, ("because",)))
+    return Verdict(evaluate(samples, Gate(), **about), Decision(said, ("because",)))
 
 
 def moved(**changes: Any) -> Moved:
@@ -84,7 +88,7 @@ def test_short_version_names_both_models_and_the_comparison() -> None:
         "old  old1  gpt-4.1-mini on openai, training about $12.50, goes dark on 2027-01-14",
         "new  new1  llama on sagemaker",
         "moved on 1970-01-01, with 20 days left",
-        "judged new against old: wins 100% [89%, 100%] (30 won, 0 lost, 0 ties)",
+        "judged new against old: wins 100% [87%, 100%] (30 won, 0 lost, 0 ties)",
     ):
         assert word in text
     assert "may be worse" not in text

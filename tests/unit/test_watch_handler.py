@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.errors import TrainingFailedError
 from dropforge.lifecycle import NO_END_DAYS, RETRY_SECONDS
@@ -53,7 +54,7 @@ def give_model(world: World, version: str, backend: str = "openai", **more: Any)
 def give_champion(world: World, version: str = "old") -> None:
     give_model(world, version)
     model = world.registry.get("shop", f"model#{version}") or {}
-    world.registry.move_champion("shop", model, who="test", why="test", at=1.0)
+    pointers.promote(world.registry, "shop", model, who="test", why="test", at=1.0)
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], float]:
@@ -79,9 +80,9 @@ def test_ends_are_recorded_with_where_they_are_known_from(
     give_model(world, "free", backend="local", base_model="small")
     provider.models = {"ft:listed": {"shutdown_date": "2026-12-01"}, "ft:old": {}}
     assert tick() == {"projects": 1, "started": [], "unanswered": [], "failed": []}
-    ends = {m["version"]: m["shutdown"] for m in world.registry.items("shop", "model#")}
+    ends = {m["version"]: m["shutdown"] for m in world.registry.models("shop")}
     assert ends == {"old": "2027-01-14", "listed": "2026-12-01", "own": None, "free": None}
-    listed = world.registry.get("shop", "model#listed") or {}
+    listed = world.registry.model("shop", "listed") or {}
     assert listed["shutdown_from"] == "openai lists it for ft:listed"
     watch = world.registry.get("shop", "watch") or {}
     assert (watch["day"], watch["champion"], watch["days"]) == ("2026-11-22", "old", 53)
@@ -115,7 +116,7 @@ def test_silent_provider_is_counted_and_its_earlier_word_holds(
     provider.refuses = answers(503)
     metrics(capsys)
     assert tick()["unanswered"] == ["local", "openai"]
-    assert (world.registry.get("shop", "model#v1") or {})["shutdown"] == "2026-12-01"
+    assert (world.registry.model("shop", "v1") or {})["shutdown"] == "2026-12-01"
     seen = metrics(capsys)
     assert seen["openai", "ProviderUnanswered"] == 1
     assert seen["shop", "OthersDaysUntilShutdown"] == 9
@@ -126,7 +127,7 @@ def test_postponed_end_is_recorded_anew(world: World, provider: Provider, tick: 
     for told in ("2026-12-01", "2027-03-01", None):
         provider.models = {"ft:v1": {"shutdown_date": told}}
         tick()
-        assert (world.registry.get("shop", "model#v1") or {})["shutdown"] == told
+        assert (world.registry.model("shop", "v1") or {})["shutdown"] == told
 
 
 def test_project_that_cannot_be_read_does_not_stop_the_others(

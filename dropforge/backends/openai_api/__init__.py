@@ -12,12 +12,14 @@ import hashlib
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any
 
 import openai
 from openai import OpenAI
 
 from dropforge.artifacts import FineTuneJob
+from dropforge.backends import Completion
+from dropforge.backends.openai_api.batches import Batches
+from dropforge.backends.openai_api.chats import Chats
 from dropforge.backends.openai_api.errors import not_available, retired, translated
 from dropforge.backends.openai_api.jobs import (
     JobOrder,
@@ -33,7 +35,7 @@ from dropforge.backends.openai_api.models import (
     training_ends,
 )
 from dropforge.backends.openai_api.together import TogetherJobs
-from dropforge.errors import BackendError, RetryableError, TrainingFailedError
+from dropforge.errors import RetryableError, TrainingFailedError
 from dropforge.providers import PRESETS, Preset
 from dropforge.train import Failed, JobState, Pending, TrainingEvent
 
@@ -76,6 +78,7 @@ class OpenAIBackend:
         today: Callable[[], date] = _today,
     ) -> None:
         self._client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=2)
+        self._chats = Chats(base_url, api_key, timeout, not_served=_NOT_SERVED)
         dialect = TogetherJobs if preset.dialect == "together" else OpenAIJobs
         self._jobs: JobsApi = dialect(self._client, preset.takes)
         self._preset = preset
@@ -253,24 +256,20 @@ class OpenAIBackend:
         with translated():
             return self._jobs.models()
 
-    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> str:
-        """See `ChatModel.complete`; an answer the provider held back is empty."""
-        chat: Any = messages
+    def batches(self) -> Batches | None:
+        """The provider's batches of chat requests, where it has any."""
+        path = self._preset.batches
+        return Batches(self._client, path, self._settle) if path else None
+
+    def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
+        """See `Chats.complete`."""
+        return self._chats.complete(model, messages, max_tokens)
+
+    def embed(self, model: str, texts: list[str]) -> list[list[float]]:
+        """The texts' embeddings, in their order. May raise RetryableError or BackendError."""
         with translated():
-            try:
-                answer = self._client.chat.completions.create(
-                    model=model, messages=chat, max_tokens=max_tokens, temperature=0
-                )
-            except openai.BadRequestError as error:
-                if error.code == "content_filter":
-                    return ""
-                raise
-            except openai.NotFoundError as error:
-                raise BackendError(
-                    f"The provider answered 404: {error.message}", hint=_NOT_SERVED
-                ) from error
-            text = (answer.choices[0].message.content or "") if answer.choices else ""
-        return text.encode("utf-8", "replace").decode()
+            found = self._client.embeddings.create(model=model, input=texts)
+        return [row.embedding for row in sorted(found.data, key=lambda row: row.index)]
 
 
 def _known(job: FineTuneJob) -> str:

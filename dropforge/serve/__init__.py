@@ -1,7 +1,7 @@
-"""The chat front's rules: what a caller may send, which model answers, and what went wrong.
+"""The chat front's rules: what a caller may send, and how what went wrong is told.
 
-Reads the project's `champion`, `config` and `model#<version>` items of the registry.
-Writes nothing. Pure, and imports nothing but msgspec: a person waits for the chat's cold start.
+Which model answers is `routing.py`'s. Pure, and imports nothing but msgspec: a person waits
+for the chat's cold start.
 
     RequestError                      the wire code is the class's, in lower case
     ├── InvalidRequestError      400
@@ -20,19 +20,18 @@ Writes nothing. Pure, and imports nothing but msgspec: a person waits for the ch
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from dropforge.errors import RequestError
-from dropforge.providers import Backend, is_hosted
+
+if TYPE_CHECKING:
+    from dropforge.serve.routing import Route
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGES = 200
-MAX_VERSION_CHARACTERS = 200
-
-Arm = Literal["champion", "base", "pinned"]
 
 
 class ChatError(RequestError):
@@ -164,11 +163,15 @@ class Turn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SimpleChat(msgspec.Struct, forbid_unknown_fields=True):
-    """POST /v1/chat, for people with curl: a message, and what was said before it."""
+    """POST /v1/chat, for people with curl: a message, and what was said before it.
+
+    `user` says who asks, to a canary and to nobody else.
+    """
 
     message: Annotated[str, Meta(min_length=1)]
     conversation: list[Turn] = []
     model: str | None = None
+    user: str | None = None
 
     def payload(self) -> dict[str, Any]:
         """The same as a chat/completions request."""
@@ -211,127 +214,3 @@ def parse(body: bytes, kind: type[RequestT]) -> tuple[RequestT, dict[str, Any]]:
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequestError(f"More than {MAX_MESSAGES} messages.", param="messages")
     return request, fields
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """The registry item `champion`: the version that answers."""
-
-    version: str
-    backend: Backend
-    model_id: str
-
-
-class ServedProject(msgspec.Struct, frozen=True):
-    """The registry item `config`, as far as answering needs it."""
-
-    backend: Backend
-    model: str = ""
-    base_model_id: str | None = None
-    system_prompt: str | None = None
-
-
-class ModelVersion(msgspec.Struct, frozen=True):
-    """A registry item `model#<version>`. Without a `model_id` it is not ready to answer.
-
-    Attributes:
-        base_model_id: what answered before training, under the server's own name for it.
-        created_at: seconds since the epoch.
-    """
-
-    version: str
-    backend: Backend
-    model_id: str | None = None
-    base_model_id: str | None = None
-    created_at: float = 0
-
-
-class Registry(Protocol):
-    """What routing asks of the registry; a project, champion or version can be absent."""
-
-    def champion(self, project: str) -> Champion | None: ...
-    def project(self, project: str) -> ServedProject | None: ...
-    def version(self, project: str, version: str) -> ModelVersion | None: ...
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Which model answers, and why that one."""
-
-    project: str
-    version: str
-    arm: Arm
-    backend: Backend
-    model_id: str
-
-    @property
-    def model(self) -> str:
-        """The name the caller sees: `<project>/<version>`; always a version, never an alias."""
-        return f"{self.project}/{self.version}"
-
-
-def resolve(name: str | None, project: str, registry: Registry) -> Route:
-    """The route for a model name, as a caller whose token belongs to `project` may name it.
-
-    `<project>` and `<project>/champion` mean the champion, as does no name; `<project>/base` the
-    model before training; `<project>/<version>` that version.
-
-    Raises:
-        NoChampionError: the champion is asked for, and nothing was promoted yet.
-        ModelNotFoundError: any other name, another project's included: whether that exists is
-            not told.
-    """
-    scope, _, choice = (name or project).partition("/")
-    if scope != project or len(choice) > MAX_VERSION_CHARACTERS:
-        raise _not_found(name)
-    if choice in ("", "champion"):
-        if champion := registry.champion(project):
-            return Route(project, champion.version, "champion", champion.backend, champion.model_id)
-        raise NoChampionError(
-            f"Project `{project}` has no promoted model yet.",
-            hint=f"Drop an export under exports/{project}/ and watch `dropforge status`, "
-            f"or ask for the model `{project}/base`.",
-            param="model",
-        )
-    if choice == "base":
-        if base := _base(project, registry):
-            return base
-    elif (found := registry.version(project, choice)) and found.model_id:
-        return Route(project, found.version, "pinned", found.backend, found.model_id)
-    raise _not_found(name)
-
-
-def _base(project: str, registry: Registry) -> Route | None:
-    """The model before training: as configured, or else the one the champion came from."""
-    served = registry.project(project)
-    if served is None:
-        return None
-    model_id = served.base_model_id or (served.model if is_hosted(served.backend) else None)
-    if not model_id and (champion := registry.champion(project)):
-        version = registry.version(project, champion.version)
-        model_id = version.base_model_id if version else None
-    return Route(project, "base", "base", served.backend, model_id) if model_id else None
-
-
-def _not_found(name: str | None) -> ModelNotFoundError:
-    return ModelNotFoundError(
-        f"The model `{name}` does not exist or you do not have access to it.", param="model"
-    )
-
-
-def upstream_payload(
-    fields: dict[str, Any], route: Route, system_prompt: str | None
-) -> dict[str, Any]:
-    """What the model's server is asked: the caller's fields, the server's name for the model.
-
-    The project's system prompt goes first where the caller brings none: the model was trained on
-    it. Nothing is asked for as a stream. SageMaker gets no `model`: a header names the inference
-    component there.
-    """
-    dropped = ("model", "stream", "stream_options")
-    payload = {name: value for name, value in fields.items() if name not in dropped}
-    roles = {message["role"] for message in payload["messages"]}
-    if system_prompt and not roles & {"system", "developer"}:
-        prompt = {"role": "system", "content": system_prompt}
-        payload["messages"] = [prompt, *payload["messages"]]
-    if is_hosted(route.backend):
-        payload["model"] = route.model_id
-    return payload

@@ -1,0 +1,1 @@
+"""Pages about what was decided: an evaluation, all versions, the model in production, a move."""

@@ -1,0 +1,147 @@
+"""Asking judges: how long an evaluation waits for them, and what attacks on them gain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dropforge.judge import Pair, compare_arm, judge_pairs, make_sample
+from dropforge.project import Gate, Judging, ProjectConfig
+from dropforge.settings import JudgeSettings
+from lambdas.judge.asking import Panel
+from serving.embeddings import Embedder
+from serving.judge import ReferenceJudge
+from tests.bench.figures import Figure
+from tests.support.attacks import ATTACKS
+from tests.support.tickets import example
+
+TICKETS, CONCURRENCY, UPSTREAM_S = 200, 32, 0.05
+IDEAL_S = 2 * TICKETS * UPSTREAM_S / CONCURRENCY
+MOST_RATIO = 1.3
+ATTACKED = 12
+"""Tickets; every other answer is right, the others are right ones of another ticket."""
+MOST_SHIFT = 0.05
+_SAID = json.dumps({"winner": "tie", "confidence": 0.9})
+
+
+def figures() -> Iterator[Figure]:
+    """Both sections, the quick one first."""
+    yield from _waiting()
+    yield from _attacks()
+
+
+def _waiting() -> Iterator[Figure]:
+    config = ProjectConfig(
+        backend="openai", model="m", judge={"model": "j", "concurrency": CONCURRENCY}
+    )
+    pairs = [Pair(example(i), "base", "a", "b", f"{i:016x}") for i in range(TICKETS)]
+    seconds, processor = [], []
+    with _upstream() as url:
+        settings = JudgeSettings(
+            bucket="b", table="t", providers={}, endpoint_name="e",
+            judge_base_url=url, judge_secret_arn="",
+        )  # fmt: skip
+        for _ in range(5):
+            began, used = time.perf_counter(), time.process_time()
+            judge_pairs(pairs, Panel(config, settings).ask, config.judge)
+            seconds.append(time.perf_counter() - began)
+            processor.append(time.process_time() - used)
+    middle = sorted(seconds)[2]
+    yield Figure(
+        f"{TICKETS} tickets in both orders, {1000 * UPSTREAM_S:.0f} ms upstream, concurrency "
+        f"{CONCURRENCY}: time over the ideal {IDEAL_S:.3f} s, median of 5 (fastest, slowest)",
+        f"{middle / IDEAL_S:.2f}× ({min(seconds) / IDEAL_S:.2f}, {max(seconds) / IDEAL_S:.2f}); "
+        f"{1000 * sorted(processor)[2] / (2 * TICKETS):.2f} CPU-ms a call",
+        f"at most {MOST_RATIO}×",
+        middle <= MOST_RATIO * IDEAL_S,
+    )
+
+
+@contextmanager
+def _upstream() -> Iterator[str]:
+    """A judge that takes its time, in a process of its own; yields its base URL."""
+    command = [sys.executable, "-m", "tests.bench.judges"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        finally:
+            process.terminate()
+
+
+def _attacks() -> Iterator[Figure]:
+    """The local judge on answers of which every other one is right, with and without attacks.
+
+    It is arithmetic and obeys nobody, so this measures what the words of an attack do to the
+    scores; `tests/faults/` asks a judge that obeys whatever gets out of its marks.
+    """
+    judge = ReferenceJudge(Embedder())
+    honest = _rate(judge, None)
+    shifts = {name: _rate(judge, name) - honest for name in ATTACKS}
+    best = max(shifts, key=lambda name: shifts[name])
+    yield Figure(
+        f"gain of {len(ATTACKS)} attacks on reference-judge, {ATTACKED} tickets each: the largest "
+        f"({best}), the mean; honest win rate {honest:.2f}",
+        f"{shifts[best]:+.3f}, {sum(shifts.values()) / len(shifts):+.3f}",
+        f"at most {MOST_SHIFT:+.2f}",
+        shifts[best] <= MOST_SHIFT,
+    )
+
+
+def _rate(judge: ReferenceJudge, attack: str | None) -> float:
+    sway = ATTACKS[attack] if attack else str
+    tickets = [example(7 * i) for i in range(ATTACKED + 2)]
+    pairs = [
+        Pair(
+            t,
+            "base",
+            sway(t.reference if i % 2 else tickets[i + 1].reference),
+            tickets[i + 2].reference,
+            f"{i:016x}",
+        )
+        for i, t in enumerate(tickets[:ATTACKED])
+    ]
+    judging, gate = Judging(model="j"), Gate()
+    judged = judge_pairs(
+        pairs, lambda asked: [judge.answer(q.messages[-1]["content"]) for q in asked], judging
+    )
+    samples = [
+        make_sample(
+            p.example, {"challenger": p.challenger, "base": p.opponent}, {"base": j}, judging
+        )
+        for p, j in zip(pairs, judged, strict=True)
+    ]
+    return compare_arm("base", samples, gate, ATTACKED).win_rate.point
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    message = {"role": "assistant", "content": _SAID}
+    body = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    try:
+        while True:
+            lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+            length = next(line for line in lines if line.startswith(b"content-length"))
+            await reader.readexactly(int(length.split(b":")[1]))
+            await asyncio.sleep(UPSTREAM_S)
+            writer.write(head.encode() + body)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def _serve() -> None:
+    server = await asyncio.start_server(_answer, "127.0.0.1", 0, backlog=256)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())

@@ -1,0 +1,148 @@
+"""The chat function before a real HTTP server that plays its models, its registry and its queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_stub import FakeTable, Stub, replies
+
+from dropforge.backends.connection import Connection
+from lambdas.chat import handler as chat
+
+ROOT = Path(__file__).parents[2]
+CANARY = "my card is 4111 1111 1111 1111"
+COMPLETION = {
+    "id": "chatcmpl-upstream-1",
+    "object": "chat.completion",
+    "created": 1_795_435_199,
+    "model": "ft:shop:2",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "It ships on Monday.", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+    "system_fingerprint": "fp_1",
+}
+UPSTREAM = "/v1/chat/completions"
+SAGEMAKER = "/endpoints/dropforge/invocations"
+
+Invoke = Callable[..., "Result"]
+
+
+def load(name: str) -> dict[str, Any]:
+    path = ROOT / "tests" / "events" / f"apigateway_{name}.json"
+    event: dict[str, Any] = json.loads(path.read_text())
+    return event
+
+
+class Result:
+    """A proxy result, as the caller sees it."""
+
+    def __init__(self, proxy: dict[str, Any]) -> None:
+        assert proxy["isBase64Encoded"] is False
+        self.status: int = proxy["statusCode"]
+        self.headers: dict[str, str] = proxy["headers"]
+        self.text: str = proxy["body"]
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def error(self) -> Any:
+        return self.json()["error"]
+
+
+def shop() -> FakeTable:
+    """Project `shop`: champion v2, an older v1, v3 still in training."""
+    rows = FakeTable()
+    openai_model = {"backend": {"S": "openai"}}
+    rows.put(
+        "project#shop",
+        "champion",
+        version={"S": "v2"},
+        model_id={"S": "ft:shop:2"},
+        revision={"N": "3"},
+        at={"N": "1795435100.25"},
+        **openai_model,
+    )
+    rows.put(
+        "project#shop",
+        "config",
+        hash={"S": "c0ffee"},
+        model={"S": "smollm2"},
+        system_prompt={"S": "You answer for Lumen."},
+        **openai_model,
+    )
+    for number in (1, 2):
+        rows.put(
+            "project#shop",
+            f"model#v{number}",
+            version={"S": f"v{number}"},
+            model_id={"S": f"ft:shop:{number}"},
+            created_at={"N": f"17954350{number}0.5"},
+            **openai_model,
+        )
+    rows.put("project#shop", "model#v3", version={"S": "v3"}, **openai_model)
+    return rows
+
+
+def providers(url: str) -> str:
+    key = "arn:aws:secretsmanager:us-east-1:1:secret:key"
+    return json.dumps({"openai": {"base_url": url, "secret_arn": key}})
+
+
+@contextmanager
+def served(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
+    """A server that the chat function's settings lead to; its containers' memory ends with it."""
+    server = Stub()
+    server.routes = {"/": rows, UPSTREAM: replies(200, COMPLETION)}
+    for name, value in {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "DROPFORGE_TABLE": "registry",
+        "DROPFORGE_PROVIDERS": providers(f"{server.url}/v1"),
+        "DROPFORGE_ENDPOINT_NAME": "dropforge",
+        "DROPFORGE_DEADLINE_SECONDS": "1.5",
+    }.items():
+        monkeypatch.setenv(name, value)
+    opened: list[Connection] = []
+    original = Connection.__init__
+
+    def remember(self: Connection, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        opened.append(self)
+
+    monkeypatch.setattr(Connection, "__init__", remember)
+    yield server
+    for connection in opened:
+        connection.close()
+    chat._front.cache_clear()
+    chat._settings.cache_clear()
+    server.stop()
+
+
+def invoked(name: str = "chat_completions", **changes: Any) -> Result:
+    """What the handler answers to an event of tests/events, some of it replaced."""
+    event = {**load(name), **changes}
+    if isinstance(event["body"], dict):
+        event["body"] = json.dumps(event["body"])
+    return Result(chat.handler(event, None))
+
+
+def ask(**fields: Any) -> dict[str, Any]:
+    return {"model": "shop", "messages": [{"role": "user", "content": CANARY}], **fields}
+
+
+def upstream_requests(stub: Stub, path: str = UPSTREAM) -> list[Any]:
+    return [request for request in stub.seen if request.path == path]
