@@ -11,16 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from pydantic import StringConstraints, TypeAdapter, ValidationError
-from pydantic_core import SchemaError
 
 from dropforge.artifacts import GoldenScore, digest
 from dropforge.chat import ChatExample, Message, encode_lines
 from dropforge.errors import ProjectError
 from dropforge.judge import fact_recall, facts
+from dropforge.patterns import check_pattern, occurs
 from dropforge.text import normalise, same_text
 
 MOST_QUESTIONS, MOST_BYTES, MOST_TEXT, MOST_PATTERN = 500, 1 << 20, 20_000, 500
@@ -196,14 +195,8 @@ def _check_rule(rule: str) -> None:
         if not _plain(rule):
             raise ValueError("is empty")
         return
-    try:
-        _compiled(pattern)
-    except SchemaError as error:
-        raise ValueError(
-            "is no regular expression that can be searched in a time that grows with the answer"
-            " alone (no look-around, no back-references)"
-        ) from error
-    if _matches(pattern, ""):
+    check_pattern(f"(?i){pattern}")
+    if occurs(f"(?i){pattern}", ""):
         raise ValueError("would occur in every answer")
 
 
@@ -233,7 +226,9 @@ def _pattern(rule: str) -> str | None:
 
 def _occurs(rule: str, text: str) -> bool:
     pattern = _pattern(rule)
-    return _phrase(rule).search(text) is not None if pattern is None else _matches(pattern, text)
+    if pattern is not None:
+        return occurs(f"(?i){pattern}", text)
+    return _phrase(rule).search(text) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -242,20 +237,6 @@ def _phrase(rule: str) -> re.Pattern[str]:
     before = r"(?<!\d)(?<!\d[.,])" if phrase[0].isdigit() else ""
     after = r"(?!\d)(?![.,]\d)" if phrase[-1].isdigit() else ""
     return re.compile(before + re.escape(phrase) + after)
-
-
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> TypeAdapter[str]:
-    """Searched by the Rust crate `regex`, whose time is linear in the text for every pattern."""
-    return TypeAdapter(Annotated[str, StringConstraints(pattern=f"(?i){pattern}")])
-
-
-def _matches(pattern: str, text: str) -> bool:
-    try:
-        _compiled(pattern).validate_python(text)
-    except ValidationError:
-        return False
-    return True
 
 
 def golden_hash(questions: Iterable[GoldenQuestion]) -> str:

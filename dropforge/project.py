@@ -19,6 +19,7 @@ from pydantic import (
 
 from dropforge.artifacts import Hyperparameters, digest
 from dropforge.errors import ProjectError
+from dropforge.patterns import check_pattern
 from dropforge.providers import Backend, Hosted
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -181,10 +182,8 @@ class Checks(_Section):
     @field_validator("format")
     @classmethod
     def _is_a_pattern(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"`format` is no regular expression: {error}") from error
+        if value is not None:
+            check_pattern(value)
         return value
 
 
@@ -355,6 +354,11 @@ def parse_project(name: str, text: str | bytes) -> ProjectConfig:
         raise ProjectError(f"project.yaml is not valid YAML{place}.", hint=hint) from error
     if not isinstance(data, dict):
         raise ProjectError("project.yaml is not a table of keys and values.", hint=hint)
+    if data.get("canary", {}) is None:
+        raise ProjectError(
+            "project.yaml is wrong: `canary` is empty.",
+            hint="Write `canary: {}` for one with the defaults, or leave it out for none.",
+        )
     try:
         return ProjectConfig.model_validate(data)
     except ValidationError as error:

@@ -29,6 +29,9 @@ PARALLEL = 16
 """Objects fetched at the same time."""
 SHOWN = 30
 """Versions that the terminal shows; the page has all."""
+WIDE = 140
+"""Columns of a terminal from which on everything is shown, and not only `NARROW`."""
+NARROW = ("version", "win rate", "facts", "p50", "verdict", "role")
 
 
 def register_compare(
@@ -146,12 +149,13 @@ def _moves(here: Deployment, project: str) -> list[Move]:
 
 def _print(console: Console, candidates: list[Candidate]) -> None:
     header, *rows = text_rows(candidates)
+    wide = console.width >= WIDE
+    places = [at for at, name in enumerate(header) if wide or name in NARROW]
     table = Table(box=None)
-    for name in header[:-1]:
-        table.add_column(name, no_wrap=name in ("version", "win rate"))
-    table.add_column(header[-1], overflow="fold")
+    for at in places:
+        table.add_column(header[at], no_wrap=header[at] in NARROW, overflow="fold")
     for row in rows[:SHOWN]:
-        table.add_row(*row)
+        table.add_row(*(row[at] for at in places))
     console.print(table)
     if len(rows) > SHOWN:
         say(console, f"and {len(rows) - SHOWN} more, on the page")

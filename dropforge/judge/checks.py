@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 
 from dropforge.chat import ChatExample
+from dropforge.patterns import is_whole
 from dropforge.project import Checks
 from dropforge.text import normalise
-
-MAX_CHECKED = 20_000
-"""Characters of an answer that a project's own expression is tried on."""
 
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
@@ -37,7 +35,7 @@ def _failed(example: ChatExample, answer: str, checks: Checks) -> Iterator[str]:
         yield "empty"
     if checks.most_words is not None and len(plain.split()) > checks.most_words:
         yield "long"
-    if checks.format and not re.fullmatch(checks.format, plain[:MAX_CHECKED], re.DOTALL):
+    if checks.format and not is_whole(checks.format, plain):
         yield "format"
     lowered = plain.casefold()
     if any(phrase.casefold() in lowered for phrase in checks.banned):

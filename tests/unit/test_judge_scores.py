@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.chrf import CHRF
 
+from dropforge.errors import ProjectError
 from dropforge.judge import chrf, cosine, failed_checks
 from dropforge.project import Checks, parse_project
 from tests.support.tickets import example
@@ -72,9 +75,16 @@ def test_format_is_of_the_whole_answer() -> None:
     assert failed_checks(TICKET, "Well. Hello\nBye", checks) == ("format",)
 
 
-def test_format_that_is_no_expression_is_refused_when_it_is_dropped() -> None:
-    with pytest.raises(Exception, match="no regular expression"):
-        parse_project("x", "backend: openai\nmodel: m\njudge: {checks: {format: '('}}")
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1"])
+def test_format_that_is_no_expression_is_refused_when_it_is_dropped(pattern: str) -> None:
+    with pytest.raises(ProjectError, match="no regular expression"):
+        parse_project("x", f"backend: openai\nmodel: m\njudge: {{checks: {{format: '{pattern}'}}}}")
+
+
+def test_format_is_matched_in_linear_time() -> None:
+    began = time.perf_counter()
+    assert failed_checks(TICKET, "a" * 50_000 + "!", Checks(format="(a+)+$")) == ("format",)
+    assert time.perf_counter() - began < 2
 
 
 @given(st.text())

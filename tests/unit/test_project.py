@@ -83,3 +83,17 @@ def test_any_file_is_a_configuration_or_a_project_error(data: bytes) -> None:
     except ProjectError:
         return
     assert len(config.hash) == 64
+
+
+def test_empty_canary_is_not_silently_none() -> None:
+    with pytest.raises(ProjectError, match=r"canary: \{\}"):
+        parse_project("x", "backend: openai\nmodel: m\ncanary:\n")
+    config = parse_project("x", "backend: openai\nmodel: m\ncanary: {}\n")
+    assert config.canary is not None
+    assert ProjectConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_snapshot_without_a_canary_is_read_back() -> None:
+    config = parse_project("x", "backend: openai\nmodel: m\n")
+    assert config.canary is None
+    assert ProjectConfig.model_validate_json(config.model_dump_json()) == config
