@@ -86,17 +86,23 @@ def message(
     return "\n".join(lines)
 
 
-def approval_page(project: str, item: Mapping[str, Any]) -> str:
+def approval_page(project: str, item: Mapping[str, Any], *, waits: bool = True) -> str:
     """The page behind the link: the verdict's numbers, and two buttons while nobody has decided.
 
     Args:
         item: the registry's `approval#<run>`.
+        waits: False where the run was told, and did not wait for it any more.
     """
     sections: list[tuple[str, Markup | Table | str]] = [
         ("What the judge found", Table(("", ""), [tuple(row) for row in item["numbers"]]))
     ]
     if "decided_at" in item:
         lead = decided(item)
+        if not waits:
+            lead += (
+                ". Its run was not waiting any more: "
+                f"dropforge status -p {project} tells what became of it"
+            )
     else:
         lead = f"Model {item['version']} passed the gate. Shall it meet customers?"
         sections.append(("Your decision", Markup(_FORM)))

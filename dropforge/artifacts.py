@@ -372,6 +372,9 @@ class Evaluation(msgspec.Struct, frozen=True):
         scores: by arm, then by name: `chrf`, and `similarity` where it was asked for; 0 to 1.
         failed: by arm, then by check: answers that failed it.
         failing: by arm: answers that failed any check.
+        answered: by arm: tickets that it answered; a champion's recorded answers may be fewer.
+        failing_beside: by opponent: the challenger's answers that failed any check, of the tickets
+            that this opponent answered.
         usage: by arm, and of the judges under `judge`.
         recorded: the arms whose answers were recorded earlier, with the day (ISO 8601).
         agreement: by judge version, of those that people have labelled pairs for.
@@ -394,6 +397,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     scores: dict[str, dict[str, float]] = {}
     failed: dict[str, dict[str, int]] = {}
     failing: dict[str, int] = {}
+    answered: dict[str, int] = {}
+    failing_beside: dict[str, int] = {}
     usage: dict[str, Usage] = {}
     golden: GoldenScore | None = None
     agreement: dict[str, Agreement] = {}

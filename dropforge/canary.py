@@ -25,7 +25,11 @@ LOOK_S = 60
 EAGER_S = 8 * 3600
 """How long a canary is looked at every minute: one that lasts longer is looked at more rarely, or
 its run would have more events than Step Functions keeps (25,000)."""
-LATER_LOOKS = 500
+LATER_LOOKS = 400
+"""How many looks after these hours the time that a plan asks for is divided into."""
+EARLY_LOOKS = 30
+"""A step that waits for requests is looked at again after a 30th of the canary's age at least: many
+short steps would otherwise take one look a second each."""
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -156,8 +160,10 @@ def decide(canary: Mapping[str, Any], plan: CanaryPlan, traffic: Traffic, now: f
     """What becomes of a running canary.
 
     It ends where a guardrail's evidence reaches 1 / 0.05, where its answers cost more than
-    `max_cost_ratio` times the champion's, and after `max_hours` without enough traffic. A step is
-    left once it has seen `step_minutes`, `min_requests` of the challenger's and `min_ratings`.
+    `max_cost_ratio` times the champion's, and after `max_hours` without enough traffic; the first
+    alone is harm. A step is left once it has seen `step_minutes`, `min_requests` answers of the
+    challenger, half as many requests of the champion's (fewer where its share is the smaller one),
+    and `min_ratings`.
 
     Args:
         canary: the map in the project's pointer: step, step_at and started_at are read.
@@ -165,8 +171,8 @@ def decide(canary: Mapping[str, Any], plan: CanaryPlan, traffic: Traffic, now: f
     """
     found = guards(plan, traffic)
     broken = [f"{g.name} {g.said}: e-value {g.evidence:,.0f}" for g in found if g.evidence >= LIMIT]
-    if harm := [*broken, *_too_dear(plan, traffic)]:
-        return End("; ".join(harm))
+    if ending := [*broken, *_too_dear(plan, traffic)]:
+        return End("; ".join(ending), harm=bool(broken))
     step, said = int(canary["step"]), _summary(canary, plan, traffic, found)
     if now < canary["step_at"] + _minutes(canary, plan) * 60:
         return Keep(said)
@@ -183,14 +189,21 @@ def wait_seconds(canary: Mapping[str, Any], plan: CanaryPlan, now: float) -> int
     """How long until the next look, in whole seconds: 1 at least, a minute as a rule.
 
     What is left of a step where that is less. Once its time is over and requests are missing, a
-    quarter of the time since it began; after the first hours, so that 500 more looks will do.
+    quarter of the time since it began; after the first hours, a 400th of the time that the plan
+    asks for.
     """
     age = now - canary["started_at"]
-    limit = LOOK_S if age < EAGER_S else max(LOOK_S, plan.max_hours * 3600 / LATER_LOOKS)
+    limit = LOOK_S if age < EAGER_S else max(LOOK_S, _planned_s(plan) / LATER_LOOKS)
     since = now - canary["step_at"]
     left = _minutes(canary, plan) * 60 - since
-    seconds: float = min(limit, left if left > 0 else since / 4)
+    seconds: float = min(limit, left if left > 0 else max(since / 4, age / EARLY_LOOKS))
     return max(1, ceil(seconds))
+
+
+def _planned_s(plan: CanaryPlan) -> float:
+    """How long a canary may wait for traffic, or its steps take, whichever is longer."""
+    steps = plan.shadow_minutes + len(plan.steps) * plan.step_minutes
+    return max(plan.max_hours * 3600, steps * 60)
 
 
 def summary(canary: Mapping[str, Any], plan: CanaryPlan, traffic: Traffic) -> str:
@@ -204,6 +217,7 @@ def _summary(
     step = traffic.step(int(canary["step"]))
     name = "shadow" if canary["shadow"] else f"canary {_percent(canary['share'])}"
     seen = [f"{step.challenger.requests:,} of {plan.min_requests:,} requests"]
+    seen += _short(canary, plan, step)
     if plan.min_ratings and not canary["shadow"]:
         seen.append(f"{_ratings(canary, traffic)} of {plan.min_ratings} ratings")
     told = [f"{guard.name} {guard.said}" for guard in found]
@@ -216,14 +230,38 @@ def _minutes(canary: Mapping[str, Any], plan: CanaryPlan) -> float:
 
 def _missing(canary: Mapping[str, Any], plan: CanaryPlan, traffic: Traffic) -> str:
     """What a step has not seen yet; "" where that is nothing."""
-    requests = traffic.step(int(canary["step"])).challenger.requests
-    ratings = _ratings(canary, traffic)
+    step = traffic.step(int(canary["step"]))
+    requests, ratings = step.challenger.requests, _ratings(canary, traffic)
     missing = []
     if requests < plan.min_requests:
         missing.append(f"{requests:,} of {plan.min_requests:,} requests")
+    missing += _short(canary, plan, step)
     if not canary["shadow"] and ratings < plan.min_ratings:
         missing.append(f"{ratings} of {plan.min_ratings} ratings")
     return ", ".join(missing)
+
+
+def _short(canary: Mapping[str, Any], plan: CanaryPlan, step: Arms) -> list[str]:
+    """What else a step lacks: answers to the challenger's requests, and the champion's requests."""
+    ours, theirs = step
+    short = []
+    if ours.requests >= plan.min_requests > ours.answers:
+        short.append(f"{ours.answers:,} of {plan.min_requests:,} answers")
+    needed = _champions(canary, plan)
+    if theirs.requests < needed and ours.requests >= plan.min_requests:
+        short.append(f"{theirs.requests:,} of {needed:,} requests of the champion")
+    return short
+
+
+def _champions(canary: Mapping[str, Any], plan: CanaryPlan) -> int:
+    """The champion's requests that a step needs: with none, nothing could be compared.
+
+    Half of what its share brings while the challenger gets `min_requests`, and half of
+    `min_requests` at most.
+    """
+    share = float(canary["share"])
+    ratio = 1.0 if canary["shadow"] else min(1.0, (1 - share) / share)
+    return ceil(plan.min_requests * ratio / 2)
 
 
 def _ratings(canary: Mapping[str, Any], traffic: Traffic) -> int:
@@ -242,9 +280,13 @@ def _counts(traffic: Traffic, count: Callable[[Arm], int]) -> list[tuple[Counts,
 
 
 def _too_dear(plan: CanaryPlan, traffic: Traffic) -> list[str]:
-    """Answers that cost too much: by list prices, or by tokens where these are not known."""
+    """Answers that cost too much: by list prices, or by tokens where these are not known.
+
+    A mean is no evidence as a guardrail's is: of fewer than `min_requests` answers of either arm it
+    says nothing.
+    """
     ours, theirs = traffic.total
-    if ours.requests < plan.min_requests or not ours.answers or not theirs.answers:
+    if min(ours.answers, theirs.answers) < plan.min_requests:
         return []
     priced = None if traffic.models is None else _usd(traffic.models, traffic.total)
     cost, champions = priced or (_tokens(ours), _tokens(theirs))

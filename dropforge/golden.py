@@ -149,9 +149,21 @@ def _row(line: bytes) -> _Line:
     try:
         return msgspec.json.decode(line, type=_Line)
     except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_unquoted(str(error))) from error
     except (ValueError, RecursionError) as error:
         raise ValueError("not valid JSON in UTF-8") from error
+
+
+def _unquoted(said: str) -> str:
+    """What msgspec says of a line, without the line's own words."""
+    if said.startswith("Object contains unknown field"):
+        line, message = (
+            ", ".join(f"`{name}`" for name in kind.__struct_fields__) for kind in (_Line, _Said)
+        )
+        return f"has an unknown field; known are {line}, and of one of `messages` {message}"
+    if said.startswith("Invalid enum value"):
+        return "the `role` of a message has to be `user` or `assistant`"
+    return said
 
 
 def _messages(row: _Line) -> tuple[Message, ...]:
@@ -245,8 +257,19 @@ def golden_hash(questions: Iterable[GoldenQuestion]) -> str:
 
 
 def encode_golden(questions: Iterable[GoldenQuestion]) -> bytes:
-    """The questions as a golden.jsonl that `parse_golden` reads back unchanged."""
+    """The questions as a golden.jsonl that `parse_golden` reads back unchanged.
+
+    It may be larger than a dropped file is allowed to be: what is kept is read by `decode_golden`.
+    """
     return encode_lines(questions)
+
+
+_questions = msgspec.json.Decoder(GoldenQuestion)
+
+
+def decode_golden(data: bytes) -> tuple[GoldenQuestion, ...]:
+    """The questions of a file that `encode_golden` wrote, whatever its size."""
+    return tuple(_questions.decode_lines(data))
 
 
 def graded(question: GoldenQuestion, answers: Mapping[str, str]) -> GoldenResult:

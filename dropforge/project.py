@@ -187,6 +187,14 @@ class Checks(_Section):
         return value
 
 
+MAX_THREADS = 32
+"""Requests that one task of judging keeps in flight at most."""
+MOST_TASKS = 500
+"""Of one evaluation: a state machine's history holds 25,000 events."""
+BATCH_MINUTES = 8
+"""How long the judges of one batch may take at `requests_per_minute`: its function has ten."""
+
+
 class Judging(JudgeChoice):
     """Who judges, on how many test tickets, and how long answers may be.
 
@@ -217,6 +225,32 @@ class Judging(JudgeChoice):
         if len(set(self.jurors)) < len(self.jurors):
             raise ValueError("`panel` names the same judge twice")
         return self
+
+    @model_validator(mode="after")
+    def _batches_end_in_time(self) -> Self:
+        count = -(-self.samples // self.batch)
+        if count > MOST_TASKS:
+            raise ValueError(
+                f"`samples` {self.samples} in batches of {self.batch} are {count} tasks, and at "
+                f"most {MOST_TASKS} are run: raise `batch` to {-(-self.samples // MOST_TASKS)}"
+            )
+        if self.requests_per_minute is None:
+            return self
+        jurors = len(self.jurors)
+        asked = self.batch * 2 * 2 * jurors
+        least = -(-asked * self.tasks // BATCH_MINUTES)
+        if self.requests_per_minute < least:
+            raise ValueError(
+                f"`requests_per_minute` {self.requests_per_minute} is too slow for a `batch` of "
+                f"{self.batch}: two orders, two opponents and {jurors} judge(s) make {asked} "
+                f"requests, which need {least} a minute to be through in {BATCH_MINUTES} minutes"
+            )
+        return self
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks run at once, so that all together keep to `concurrency`."""
+        return max(1, self.concurrency // MAX_THREADS)
 
     @property
     def jurors(self) -> tuple[JudgeChoice, ...]:
@@ -258,10 +292,9 @@ class CanaryPlan(_Section):
     a user, or a conversation.
     """
 
-    steps: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
-        0.1,
-        0.5,
-    )
+    steps: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=50)
+    ] = (0.1, 0.5)
     shadow_minutes: Annotated[float, Field(ge=0)] = 0
     step_minutes: Annotated[float, Field(ge=0)] = 60
     min_requests: Annotated[int, Field(ge=1)] = 100

@@ -151,18 +151,24 @@ def _golden(evaluation: Evaluation, gate: Gate) -> Ruled:
 
 
 def _checks(evaluation: Evaluation, gate: Gate) -> Ruled:
-    """Failed checks beyond the opponent's: the champion's, or the base's without one."""
+    """Failed checks beyond the opponent's: the champion's, or the base's without one.
+
+    Both are counted over the tickets that the opponent answered.
+    """
     opponent = "champion" if "champion" in evaluation.comparisons else "base"
-    if not evaluation.samples or "challenger" not in evaluation.failing:
+    tickets = evaluation.answered.get(opponent, evaluation.samples)
+    if not tickets or "challenger" not in evaluation.failing:
         return
-    ours, theirs = (evaluation.failing.get(arm, 0) for arm in ("challenger", opponent))
-    more = (ours - theirs) / evaluation.samples
+    ours = evaluation.failing_beside.get(opponent, evaluation.failing["challenger"])
+    theirs = evaluation.failing.get(opponent, 0)
+    more = (ours - theirs) / tickets
     kinds = ", ".join(
         f"{name} {count}" for name, count in evaluation.failed.get("challenger", {}).items()
     )
+    of_all = "" if tickets == evaluation.samples else f"of all {evaluation.samples}: "
     yield (
         Rule(f"checks failed beyond the {opponent}'s", more, gate.checks, more <= gate.checks),
-        f"{ours} of {evaluation.samples} answers fail a check ({kinds}), {theirs} of the "
+        f"{ours} of {tickets} answers fail a check ({of_all}{kinds}), {theirs} of the "
         f"{opponent}'s; at most {_percent(gate.checks)} more may",
     )
 

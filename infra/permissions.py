@@ -71,6 +71,20 @@ def table(table_arn: str) -> Grant:
     return Grant(tuple(f"dynamodb:{action}" for action in actions), (table_arn,))
 
 
+def puts(table_arn: str, *attributes: str) -> Grant:
+    """Write items that have these attributes, beside their keys, and no other.
+
+    Source: as for `counts_traffic`.
+    """
+    return Grant(
+        ("dynamodb:PutItem",),
+        (table_arn,),
+        conditions={
+            "ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "sk", *attributes]}
+        },
+    )
+
+
 def counts_traffic(table_arn: str) -> Grant:
     """Change the numbers of a canary's arms, and no other attribute of any item.
 

@@ -11,7 +11,7 @@ from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.endpoint import ModelEndpoint
 from infra.function import Function
-from infra.permissions import Grant, counts_traffic, table
+from infra.permissions import Grant, counts_traffic, puts, table
 from infra.pipeline_functions import (
     answers_waiting_runs,
     invokes_endpoint,
@@ -19,6 +19,11 @@ from infra.pipeline_functions import (
     reads_secret,
 )
 from infra.shadow import ShadowQueue
+
+RATING = ("id", "rating", "comment", "model", "arm", "by", "at", "expires_at")
+"""What the chat function writes of a rating."""
+CLAIM = ("taken_at", "expires_at")
+"""What the shadow function writes of a message that it counted."""
 
 
 class ServingStack(cdk.Stack):
@@ -46,9 +51,8 @@ class ServingStack(cdk.Stack):
             asset=CHAT,
             handler="lambdas.chat.handler.handler",
             grants=[
-                Grant(
-                    ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"), (data.table_arn,)
-                ),
+                Grant(("dynamodb:GetItem", "dynamodb:Query"), (data.table_arn,)),
+                puts(data.table_arn, *RATING),
                 counts_traffic(data.table_arn),
                 self.shadow.sends,
                 *self._asks_models(settings, data),
@@ -84,7 +88,7 @@ class ServingStack(cdk.Stack):
             asset=PIPELINE,
             handler="lambdas.approve.handler.handler",
             grants=[
-                table(data.table_arn),
+                Grant(("dynamodb:GetItem", "dynamodb:PutItem"), (data.table_arn,)),
                 reads_secret(data.approval_secret_arn),
                 answers_waiting_runs(self),
             ],
@@ -110,7 +114,8 @@ class ServingStack(cdk.Stack):
             asset=PIPELINE,
             handler="lambdas.shadow.handler.handler",
             grants=[
-                Grant(("dynamodb:GetItem", "dynamodb:PutItem"), (data.table_arn,)),
+                Grant(("dynamodb:GetItem",), (data.table_arn,)),
+                puts(data.table_arn, *CLAIM),
                 counts_traffic(data.table_arn),
                 *self._asks_models(settings, data),
             ],

@@ -137,9 +137,12 @@ def _spark_job(function: str, *, then: str) -> State:
 
 
 def _judging(settings: Settings) -> State:
-    """One judge task for each batch of the look; a batch that fails for good fails the stage."""
+    """One judge task for each batch of the look; a batch that fails for good fails the stage.
+
+    What may pass is tried again batch by batch, and not once more around all of them.
+    """
     batch = {**task(settings, "judge"), **retries("RetryableError", *TRANSIENT), "End": True}
-    return guarded(
+    judging = guarded(
         {
             "Type": "Map",
             "ItemsPath": "$.plan.batches",
@@ -159,3 +162,4 @@ def _judging(settings: Settings) -> State:
         result="$.batches",
         then="Cheap?",
     )
+    return {**judging, **retries(*TRANSIENT)}

@@ -144,10 +144,8 @@ def _canary(customers: Customers) -> Text:
         for arm in ("champion", "challenger")
         if (ours := [one for one in customers.asked if one.arm == arm])
     ]
-    first = next((at for at, one in enumerate(customers.asked, 1) if one.arm == "challenger"), 0)
     return Text(
-        f"\ncanary    {len(customers.asked)} customers asked while it ran, the challenger from the "
-        f"{first}. on: {', '.join(told)}"
+        f"\ncanary    {len(customers.asked)} customers asked while it ran: {', '.join(told)}"
     )
 
 

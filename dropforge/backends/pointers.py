@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dropforge.backends.registry import Item, Registry
+from dropforge.backends.registry import PROMOTED, Item, Registry
+from dropforge.backends.registry import ROLLED_BACK as ROLLED_BACK
 from dropforge.errors import PromotionError
 
 BASE = "base"
 """The version that the base model goes by where it holds the champion's place."""
-PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 _TRIES = 8
 _WHO_ANSWERS = ("version", "backend", "model_id")
 

@@ -9,7 +9,7 @@ for has `pk = webhook#<job id>`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from math import isfinite
@@ -17,7 +17,7 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from boto3.dynamodb.conditions import Key
+from boto3.dynamodb.conditions import ConditionBase, Key
 from botocore.exceptions import ClientError
 
 from dropforge.artifacts import digest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
+PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 _LATER = ("standing", "shutdown")
 _ENDS = ("shutdown", "shutdown_from")
 _LOST = {"ConditionalCheckFailed", "TransactionConflict"}
@@ -76,18 +77,36 @@ class Registry:
             ExpressionAttributeValues=_stored(data),
         )
 
-    def items(self, project: str, prefix: str) -> list[Item]:
-        """All items of a project whose `sk` begins so."""
-        condition = Key("pk").eq(_pk(project)) & Key("sk").begins_with(prefix)
+    def items(
+        self,
+        project: str,
+        prefix: str,
+        *,
+        where: ConditionBase | None = None,
+        only: Sequence[str] = (),
+    ) -> list[Item]:
+        """All items of a project whose `sk` begins so.
+
+        Args:
+            where: a condition on other attributes; what does not meet it is read, but not sent.
+            only: the attributes wanted; all, where none is named.
+        """
+        asked: dict[str, Any] = {
+            "KeyConditionExpression": Key("pk").eq(_pk(project)) & Key("sk").begins_with(prefix)
+        }
+        if where is not None:
+            asked["FilterExpression"] = where
+        if only:
+            names = {f"#only{place}": name for place, name in enumerate(only)}
+            asked["ProjectionExpression"] = ", ".join(names)
+            asked["ExpressionAttributeNames"] = names
         found: list[Item] = []
-        page = self._table.query(KeyConditionExpression=condition)
-        found += page["Items"]
-        while "LastEvaluatedKey" in page:
-            page = self._table.query(
-                KeyConditionExpression=condition, ExclusiveStartKey=page["LastEvaluatedKey"]
-            )
-            found += page["Items"]
-        return [_plain(item) for item in found]
+        while True:
+            page = self._table.query(**asked)
+            found += map(_plain, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return found
+            asked["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def projects(self) -> list[str]:
         """The names of all projects."""
@@ -100,12 +119,16 @@ class Registry:
         self._table.put_item(Item={"pk": "projects", "sk": project})
 
     def claim_drop(self, project: str, identity: str, run_id: str) -> str:
-        """The run that handles this content: `run_id`, or an earlier one that has not failed.
+        """The run that handles this content: `run_id`, or an earlier one that did what it could.
+
+        An earlier one did not, where it failed, or where its model passed the gate and was not
+        promoted for a reason that may be gone by now (an alarm, too little traffic, nobody's yes).
+        A version that was rolled back is not tried again.
 
         Of any number of simultaneous claims exactly one wins, and a claim repeated by the same run
         is granted again.
         """
-        return self._claim(project, f"drop#{identity}", run_id)
+        return self._claim(project, f"drop#{identity}", run_id, again=True)
 
     def is_newest(self, project: str, key: str, order: str) -> bool:
         """Whether no later event of the key was seen before; remembers this one if so."""
@@ -116,21 +139,36 @@ class Registry:
         )
 
     def claim_job(self, project: str, spec_hash: str, attempt: int, run_id: str) -> bool:
-        """Whether this run may start a training job; claimed as a drop is, see `claim_drop`."""
+        """Whether this run may start or stop a training job: the first to ask, while it does not
+        fail. A job that was trained stays its run's, whatever became of the model."""
         return self._claim(project, f"job#{spec_hash}#{attempt}", run_id) == run_id
 
-    def _claim(self, project: str, sk: str, run_id: str) -> str:
-        """The run that holds the claim: the first to ask, and after its failure the next."""
+    def _claim(self, project: str, sk: str, run_id: str, *, again: bool = False) -> str:
+        """The run that holds the claim: the first to ask, and after its failure the next.
+
+        Args:
+            again: whether it also passes on from a run whose model was not promoted.
+        """
         if self.put_new(project, sk, {"run_id": run_id}):
             return run_id
         holder = str((self.get(project, sk) or {}).get("run_id", run_id))
         run = self.get(project, f"run#{holder}")
-        if holder == run_id or run is None or run["status"] != FAILED:
+        if holder == run_id or run is None:
+            return holder
+        if run["status"] != FAILED and not (again and self._was_left(project, run)):
             return holder
         taken = self.put_if(
             project, sk, {"run_id": run_id}, "run_id = :before", {":before": holder}
         )
         return run_id if taken else str((self.get(project, sk) or {})["run_id"])
+
+    def _was_left(self, project: str, run: Item) -> bool:
+        """Whether a run's model passed the gate, and was neither promoted nor rolled back."""
+        if run["status"] != SUCCEEDED or not run.get("not_promoted"):
+            return False
+        version = (run.get("train") or {}).get("version")
+        standing = self.get(project, f"standing#{version}") or {}
+        return standing.get("state") != ROLLED_BACK
 
     def champion(self, project: str) -> Item | None:
         """Who answers, and the canary beside it if one runs."""

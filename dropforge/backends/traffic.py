@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
+from boto3.dynamodb.conditions import Attr
 
 from dropforge.backends.pointers import BASE
 from dropforge.backends.registry import Item, Registry
@@ -41,13 +43,21 @@ def _arm(item: Item) -> Arm:
 
 
 def _ratings(registry: Registry, project: str, pointer: Mapping[str, Any]) -> list[Rating]:
-    """Ratings of answers that routing gave to an arm; pinned versions and the base count not."""
+    """Ratings of answers that routing gave to an arm; pinned versions and the base count not.
+
+    DynamoDB leaves out the others: a champion may have been rated for 400 days.
+    """
     canary = pointer["canary"]
     versions = {"challenger": canary["version"], "champion": pointer["version"]}
+    since = Attr("at").gte(Decimal(str(canary["started_at"])))
     found = [
         Rating(item["at"], arm == "challenger", item["rating"] > 0)
         for arm, version in versions.items()
-        for item in registry.items(project, f"feedback#{version}#")
-        if item.get("arm") == arm and item["at"] >= canary["started_at"]
+        for item in registry.items(
+            project,
+            f"feedback#{version}#",
+            where=Attr("arm").eq(arm) & since,
+            only=("at", "rating"),
+        )
     ]
     return sorted(found)

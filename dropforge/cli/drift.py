@@ -22,7 +22,7 @@ from dropforge.artifacts import drift_key, error_key, golden_key, golden_snapsho
 from dropforge.cli.deployment import Deployment, fail, told
 from dropforge.drift import Look
 from dropforge.errors import ProjectError
-from dropforge.golden import GoldenQuestion, golden_hash, parse_golden
+from dropforge.golden import GoldenQuestion, decode_golden, golden_hash, parse_golden
 from dropforge.reports.drift import Promotion, drift_report
 
 FUNCTION = "dropforge-drift"
@@ -93,7 +93,7 @@ def show_golden(here: Deployment, console: Console, project: str) -> None:
             console, f"{project} has no golden questions. docs/golden.md shows what they look like."
         )
         return
-    questions = parse_golden(here.store.read(golden_snapshot_key(project, item["hash"])))
+    questions = decode_golden(here.store.read(golden_snapshot_key(project, item["hash"])))
     console.print(_questions(questions))
     since = datetime.fromtimestamp(item["at"], UTC).date().isoformat()
     _say(console, f"{len(questions)} questions, {item['hash'][:12]}, in force since {since}")

@@ -62,7 +62,8 @@ def register_models(app: typer.Typer, here: Here, console: Print) -> None:
         if stop:
             end_canary(here(), console(), name, pointer, why)
         elif promote:
-            promote_version(here(), console(), name, pointer["canary"]["version"], why)
+            version = str(pointer["canary"]["version"])
+            promote_version(here(), console(), name, version, why, from_canary=True)
         else:
             show_canary(here(), console(), name, pointer)
 
@@ -176,15 +177,20 @@ def role(pointer: Item, model: Item) -> str:
 
 
 def promote_version(
-    here: Deployment, console: Console, project: str, version: str, why: str
+    here: Deployment,
+    console: Console,
+    project: str,
+    version: str,
+    why: str,
+    *,
+    from_canary: bool = False,
 ) -> None:
-    """Make a version the champion, and say so."""
+    """Make a version the champion, and say so; `from_canary`: only while its canary runs."""
     model = here.model(project, version)
+    about: dict[str, Any] = {"who": getpass.getuser(), "why": why, "at": time.time()}
     try:
         approve_package(model, why)
-        moved = pointers.promote(
-            here.registry, project, model, who=getpass.getuser(), why=why, at=time.time()
-        )
+        moved = pointers.promote(here.registry, project, model, **about, from_canary=from_canary)
     except DropforgeError as error:
         told(error)
     say(console, project, moved)
@@ -195,9 +201,12 @@ def end_canary(here: Deployment, console: Console, project: str, pointer: Item, 
     version = str(pointer["canary"]["version"])
     about: dict[str, Any] = {"who": getpass.getuser(), "why": why, "at": time.time()}
     try:
-        pointers.end_canary(here.registry, project, version, **about)
+        ended = pointers.end_canary(here.registry, project, version, **about)
     except DropforgeError as error:
         told(error)
+    if not ended:
+        now = answering(here.registry.champion(project) or {})
+        fail(f"Nothing was ended: the canary of {version} was over already. {now}")
     console.print(f"{project}: the canary of {version} is over", highlight=False)
     say(console, project, here.registry.champion(project) or {})
 

@@ -23,6 +23,7 @@ from dropforge.judge.questions import (
     judge_prompt,
     judge_version,
     jurors,
+    nonce_of,
     questions,
     settle,
     ticket_name,
@@ -62,6 +63,7 @@ __all__ = [
     "judge_version",
     "jurors",
     "make_sample",
+    "nonce_of",
     "questions",
     "settle",
     "ticket_name",
@@ -78,12 +80,23 @@ _HOW = {"batch", "concurrency", "requests_per_minute", "look", "speed"}
 
 
 def evaluation_hash(
-    version: str, champion: str | None, dataset: str, judging: Judging, golden: str | None = None
+    version: str,
+    champion: str | None,
+    dataset: str,
+    judging: Judging,
+    golden: str | None = None,
+    *,
+    prompt: str,
 ) -> str:
-    """The address of an evaluation: who is compared with whom, on what, by whom."""
+    """The address of an evaluation: who is compared with whom, on what, asked how, by whom.
+
+    Args:
+        golden: hash of the golden questions.
+        prompt: digest of the project's system prompt.
+    """
     judges = [juror.version for juror in jurors(judging)]
     asked = judging.model_dump(mode="json", exclude=_HOW)
-    return digest(KERNEL, version, champion, dataset, asked, judging.batch, judges, golden)
+    return digest(KERNEL, version, champion, dataset, asked, judging.batch, judges, golden, prompt)
 
 
 def make_sample(

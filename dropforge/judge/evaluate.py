@@ -122,12 +122,7 @@ def evaluate(
     customers = customers or len({sample.cluster or sample.id for sample in samples})
     arms = sorted({arm for sample in samples for arm in sample.judged})
     everybody = ("challenger", *arms)
-    with_facts = [s for s in samples if s.recall.get("challenger") is not None]
-    recall = {
-        arm: sum(s.recall.get(arm) or 0.0 for s in with_facts) / len(with_facts)
-        for arm in everybody
-        if with_facts
-    }
+    recalls = {arm: _recalls(samples, arm) for arm in everybody}
     days = [pair for sample in samples for pair in sample.recorded.items()]
     return Evaluation(
         **about,
@@ -135,14 +130,27 @@ def evaluate(
         planned=planned,
         customers=customers,
         comparisons={arm: compare_arm(arm, samples, gate, customers) for arm in arms},
-        fact_recall=recall,
-        samples_with_facts=len(with_facts),
+        fact_recall={arm: sum(of) / len(of) for arm, of in recalls.items() if of},
+        samples_with_facts=len(recalls["challenger"]),
         recorded=dict(sorted(days)),
         scores=_scores(samples, everybody),
         failed=_failed(samples, everybody),
-        failing={arm: sum(bool(s.failed.get(arm)) for s in samples) for arm in everybody},
+        failing={arm: _failing(samples, arm) for arm in everybody},
+        answered={arm: sum(arm in s.answers for s in samples) for arm in everybody},
+        failing_beside={
+            arm: _failing([s for s in samples if arm in s.answers], "challenger") for arm in arms
+        },
         usage={arm: usage(s.usage.get(arm) for s in samples) for arm in (*everybody, "judge")},
     )
+
+
+def _recalls(samples: Sequence[Sample], arm: str) -> list[float]:
+    """The shares of the facts that an arm stated, of the tickets with facts that it answered."""
+    return [found for s in samples if (found := s.recall.get(arm)) is not None]
+
+
+def _failing(samples: Sequence[Sample], arm: str) -> int:
+    return sum(bool(s.failed.get(arm)) for s in samples)
 
 
 def _scores(samples: Sequence[Sample], arms: Iterable[str]) -> dict[str, dict[str, float]]:

@@ -54,7 +54,10 @@ class Juror(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A ticket with the challenger's answer and one opponent's."""
+    """A ticket with the challenger's answer and one opponent's.
+
+    `nonce` stands in the marks around every text of its prompts; no answer may know it.
+    """
 
     example: ChatExample
     arm: str
@@ -86,7 +89,7 @@ def judge_prompt(
 ) -> Messages:
     """The chat messages that ask a judge about one ordered pair.
 
-    The marks carry a nonce that no answer can know, so no answer can close its own.
+    The marks carry a nonce that no answer can know (`nonce_of`), so no answer can close its own.
     """
 
     def fenced(name: str, text: str) -> str:
@@ -104,6 +107,15 @@ def judge_prompt(
         ]
     )
     return [{"role": "system", "content": asked.system}, {"role": "user", "content": ask}]
+
+
+def nonce_of(evaluation: str, ticket: str, arm: str) -> str:
+    """The nonce of a pair: 16 hex digits, the same whenever the evaluation is run again.
+
+    The evaluation's hash is taken over the trained version and its dataset, so it is there only
+    after the model was trained: no answer can know it, nor what follows from it.
+    """
+    return digest("nonce", evaluation, ticket, arm)[:16]
 
 
 def questions(pair: Pair, panel: Sequence[Juror], rubric: str) -> list[Question]:

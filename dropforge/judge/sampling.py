@@ -11,7 +11,7 @@ from dropforge.artifacts import digest
 from dropforge.chat import ChatExample
 from dropforge.judge.samples import Sample
 from dropforge.project import Gate
-from dropforge.statistics import evidence_above, evidence_below
+from dropforge.statistics import clustered, evidence_above, evidence_below
 
 MIN_SCORED = 20
 """Scored tickets below which no win rate is evidence: 20 wins of 20 still means 84-100 %."""
@@ -68,21 +68,32 @@ def is_clear(
     likely to stay there (stochastic curtailment; Lan, Simon & Halperin 1982). The tests are valid
     whenever they are looked at, so looking often lets no worse model through.
 
+    The gate reads other numbers at the end: the mean over tickets, where the tests weigh customers
+    alike, and a champion only from `MIN_SCORED` scored tickets on. So judging goes on where these
+    would not give the verdict that it stops for.
+
     Args:
         customers: how many there are among all tickets that may be judged.
     """
     scores = in_sequence(samples, "base")
     if len(scores) < MIN_SCORED:
         return None
+    has_champion = any("champion" in sample.judged for sample in samples)
+    against_champion = clusters(samples, "champion")
+    if has_champion and sum(map(len, against_champion)) < MIN_SCORED:
+        return None
     horizon, target = max(customers, len(scores)), 1 / gate.alpha
-    below = evidence_below(scores, gate.win_rate, horizon=horizon, alpha=gate.alpha)
     reigning = in_sequence(samples, "champion")
-    ahead = stays_above(reigning, gate.against_champion, horizon) if reigning else 1.0
-    if below.e_value >= target or ahead <= 1 - SURE:
+    ahead = stays_above(reigning, gate.against_champion, horizon) if has_champion else 1.0
+    wins = clustered(clusters(samples, "base")).point > gate.win_rate
+    holds = not has_champion or clustered(against_champion).point >= gate.against_champion
+    below = evidence_below(scores, gate.win_rate, horizon=horizon, alpha=gate.alpha)
+    if (below.e_value >= target and not wins) or (ahead <= 1 - SURE and not holds):
         return "below"
     above = evidence_above(scores, gate.lower_bound, horizon=horizon, alpha=gate.alpha)
     stays = stays_above(scores, gate.win_rate, horizon)
-    return "above" if above.e_value >= target and min(stays, ahead) >= SURE else None
+    sure = above.e_value >= target and min(stays, ahead) >= SURE
+    return "above" if sure and wins and holds else None
 
 
 def stays_above(scores: Sequence[float], threshold: float, horizon: int) -> float:

@@ -71,7 +71,10 @@ def _measures(evaluation: Evaluation) -> Iterator[Row]:
         failing = evaluation.failing
         yield (
             "answers that fail a check",
-            *(f"{failing.get(arm, 0)} of {answered}" for arm in found),
+            *(
+                f"{failing.get(arm, 0)} of {evaluation.answered.get(arm, answered)}"
+                for arm in found
+            ),
         )
     for check in sorted({name for failed in evaluation.failed.values() for name in failed}):
         counts = [evaluation.failed.get(arm, {}).get(check, 0) for arm in found]

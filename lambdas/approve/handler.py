@@ -42,11 +42,11 @@ def handler(event: Event, context: object) -> dict[str, Any]:
     if item is None:
         logger.warning("approval link refused")
         return _answer(403, refusal_page())
-    decision = _decision(event)
+    decision, told = _decision(event), True
     if decision is not None:
         item, told = approvals.decide(project, run_id, approved=decision, who=WHO, why="", at=now)
         logger.info("approval decided", project=project, run_id=run_id, told=told)
-    return _answer(200, approval_page(project, item))
+    return _answer(200, approval_page(project, item, waits=told))
 
 
 def _decision(event: Event) -> bool | None:

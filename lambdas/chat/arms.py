@@ -23,7 +23,10 @@ from lambdas.chat.upstream import Upstream
 
 WRITE_SECONDS = 0.1
 CHALLENGER_SHARE = 0.5
-"""Of the time that is left: what a challenger may take before the champion answers instead."""
+"""Of the time that is left: what a challenger may take before the champion answers instead.
+
+A champion's answer that took longer is given, and counted as an error: one limit for both arms.
+"""
 MAX_SHADOW_BYTES = 256 * 1024  # the smallest limit that an SQS queue may have by default
 
 Body = dict[str, Any]
@@ -63,10 +66,9 @@ class Arms:
                 route.
         """
         payload = upstream_payload(fields, route, prompt)
-        deadline = call.deadline
         began = self._clock()
-        if route.fallback:
-            deadline = began + (deadline - began) * CHALLENGER_SHARE
+        allowed = (call.deadline - began) * CHALLENGER_SHARE
+        deadline = began + allowed if route.fallback else call.deadline
         try:
             body = self._upstream.complete(route, payload, deadline)
         except ChatError as error:
@@ -77,7 +79,9 @@ class Arms:
             error.route = route
             raise
         if canary := route.canary:
-            tally = Tally.of(body, self._clock() - began, canary.slow_seconds)
+            seconds = self._clock() - began
+            late = seconds > allowed and not canary.shadow  # a shadow is given the whole time
+            tally = FAILED if late else Tally.of(body, seconds, canary.slow_seconds)
             self._count(call, canary, route.arm, tally)
             if canary.shadow:
                 self._shadow(call, canary, payload)

@@ -35,7 +35,7 @@ from dropforge.drift import (
     ticket_set,
 )
 from dropforge.errors import AsleepError, ProviderDownError, RetryableError
-from dropforge.golden import parse_golden
+from dropforge.golden import decode_golden
 from dropforge.judge import Judged, judge_pairs
 from dropforge.judge import Pair as JudgedPair
 from dropforge.project import ProjectConfig
@@ -124,7 +124,7 @@ class Looking:
         golden = self._registry.get(self.project, "golden") or {}
         if golden.get("questions"):
             key = golden_snapshot_key(self.project, golden["hash"])
-            return golden["hash"], golden_set(parse_golden(self._store.read(key)))
+            return golden["hash"], golden_set(decode_golden(self._store.read(key)))
         model = self._registry.get(self.project, f"model#{champion['version']}")
         if model is None:
             return None, ()
@@ -165,6 +165,7 @@ class Looking:
     ) -> list[tuple[str, str]]:
         """(address, text) of what the model in production says now."""
         backend, model_id = str(champion["backend"]), str(champion["model_id"])
+        model = self._registry.get(self.project, f"model#{champion['version']}") or {}
         prompts = [chat_messages(one.question.messages, config.system_prompt) for one in asked]
         said = self._tried(
             lambda: answers(
@@ -175,6 +176,7 @@ class Looking:
                 backend,
                 model_id,
                 prompts,
+                base_model=str(model.get("base_model", "")),
                 fresh=True,
             )
         )

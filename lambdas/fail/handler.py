@@ -19,19 +19,30 @@ def handler(event: Event, context: object) -> Result:
     """Takes the state machine's state with `error`, or EventBridge's word of an execution's end."""
     state = _state(event)
     edge = Edge(state, Settings.from_environment())
+    try:
+        return {"message": _noted(edge, state["error"])}
+    finally:
+        _end_canary(edge)
+
+
+def _noted(edge: Edge, error: dict[str, Any]) -> str:
+    """The message, written to both places; or the one that was written before."""
     item = edge.registry.get(edge.run.project, f"run#{edge.run.run_id}") or {}
-    _end_canary(edge)
     if item.get("status") == FAILED:
-        return {"message": item.get("error", "")}
-    message = _message(state["error"], str(item.get("stage", "drop")), edge.run.run_id)
+        return str(item.get("error", ""))
+    message = _message(error, str(item.get("stage", "drop")), edge.run.run_id)
     edge.store.write(error_key(edge.run.key), f"{message}\n")
     edge.note({"status": FAILED, "error": message, "ended_at": time.time()})
     edge.count(RunsFailed=1)
-    return {"message": message}
+    return message
 
 
 def _end_canary(edge: Edge) -> None:
-    """A canary that no run looks after any more must not go on."""
+    """A canary that no run looks after any more must not go on.
+
+    Only after the failure was noted: a promote stage that begins the canary at this moment looks at
+    the run afterwards, and takes it back.
+    """
     run, now = edge.run, time.time()
     about: dict[str, Any] = {"who": "fail", "why": "its run did not go on"}
     if stop_canary(edge.registry, run.project, **about, at=now, run_id=run.run_id):

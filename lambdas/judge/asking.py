@@ -1,7 +1,8 @@
 """Asks models and judges, many at once: within a bound, at a pace, and each prompt only once.
 
 A model's answer to a prompt is kept in `judge/<project>/answers/…` under a digest of both, so a
-rerun, another look, the next challenger and the golden questions pay for it no second time.
+rerun, another look, the next challenger and the golden questions pay for it no second time. So is a
+judge's, where an evaluation asks: a batch of tickets that is tried again pays for no opinion again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,11 +20,10 @@ from dropforge.backends import ChatModel, Completion
 from dropforge.backends.converse import ConverseBackend
 from dropforge.backends.store import Store
 from dropforge.judge import AnswerUsage, Question, jurors
-from dropforge.project import JudgeChoice, ProjectConfig
+from dropforge.project import MAX_THREADS, JudgeChoice, ProjectConfig
 from dropforge.settings import JudgeSettings
 from lambdas.providers import chat_model, hosted, openai_backend
 
-MAX_THREADS = 32
 Messages = list[dict[str, str]]
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,21 +80,41 @@ def threads(config: ProjectConfig) -> int:
 
 def tasks(config: ProjectConfig) -> int:
     """How many tasks of the Map run at once, so that all together keep to `concurrency`."""
-    return max(1, config.judge.concurrency // threads(config))
+    return config.judge.tasks
+
+
+class Kept(NamedTuple):
+    """Where the answers of a project's models and judges are kept."""
+
+    store: Store
+    project: str
+
+    def find(self, address: str) -> Answer | None:
+        """The answer under a digest of all that it was asked with."""
+        return self.store.find_manifest(answer_key(self.project, address), Answer)
+
+    def keep(self, address: str, answer: Answer) -> None:
+        self.store.write(answer_key(self.project, address), msgspec.json.encode(answer))
 
 
 class Panel:
     """The project's judges, ready to be asked.
 
+    Args:
+        kept: where answers that can be read are kept, and looked up first; None keeps none.
+
     Attributes:
-        calls: requests made so far, with what they took.
+        calls: what the answers so far took, by ticket; those that were kept took it earlier.
     """
 
-    def __init__(self, config: ProjectConfig, settings: JudgeSettings) -> None:
+    def __init__(
+        self, config: ProjectConfig, settings: JudgeSettings, kept: Kept | None = None
+    ) -> None:
         judging = config.judge
         self.jurors = jurors(judging)
         self._models = [_judge(juror.choice, settings) for juror in self.jurors]
         self._threads = threads(config)
+        self._kept = kept
         share = judging.requests_per_minute
         self._pace = Pace(share / tasks(config) if share else None)
         self.calls: dict[str, list[AnswerUsage]] = {}
@@ -104,16 +124,20 @@ class Panel:
         return at_once(self._one, questions, self._threads)
 
     def _one(self, question: Question) -> str:
-        self._pace.wait()
         juror = self.jurors[question.juror]
-        text, used = _timed(
-            self._models[question.juror],
-            juror.choice.model,
-            question.messages,
-            juror.template.max_tokens,
-        )
-        self.calls.setdefault(question.id.partition(".")[0], []).append(used)
-        return text
+        choice, limit = juror.choice, juror.template.max_tokens
+        address = digest("opinion/1", choice.provider, choice.model, question.messages, limit)
+        answer = self._kept.find(address) if self._kept else None
+        if answer is None:
+            self._pace.wait()
+            model = self._models[question.juror]
+            text, used = _timed(model, choice.model, question.messages, limit)
+            answer = Answer(str(text), used)
+            # Not what cannot be read: asked once more, the judge is to be asked indeed.
+            if self._kept and juror.template.parse(answer.text) is not None:
+                self._kept.keep(address, answer)
+        self.calls.setdefault(question.id.partition(".")[0], []).append(answer.usage)
+        return answer.text
 
 
 def _judge(choice: JudgeChoice, settings: JudgeSettings) -> ChatModel:
@@ -143,24 +167,28 @@ def answers(
     model_id: str,
     prompts: Sequence[Messages],
     *,
+    base_model: str,
     fresh: bool = False,
 ) -> list[Answer]:
     """A model's answers to prompts that open with the system prompt already.
 
     Args:
+        base_model: what the model was made of, or is: an endpoint's base keeps its `model_id`
+            where the deployment gets another base model.
         fresh: whether the model is asked even where its answer is known.
     """
     limit = config.judge.max_answer_tokens
     model = chat_model(backend, settings)
+    kept = Kept(store, project)
 
     def one(messages: Messages) -> Answer:
-        key = answer_key(project, digest("answer/1", backend, model_id, messages, limit))
-        known = None if fresh else store.find_manifest(key, Answer)
+        address = digest("answer/2", backend, model_id, base_model, messages, limit)
+        known = None if fresh else kept.find(address)
         if known is not None:
             return known
         text, used = _timed(model, model_id, messages, limit)
         answer = Answer(str(text), used)
-        store.write(key, msgspec.json.encode(answer))
+        kept.keep(address, answer)
         return answer
 
     return at_once(one, prompts, threads(config))

@@ -1,6 +1,6 @@
 """A batch of test tickets -> answers of every arm, judged, in `judge/…/batch-NNN.jsonl`.
 
-Batch -1 is the golden questions: answered by every arm, and checked without a judge. Where the
+Batches below 0 are the golden questions: answered by every arm, checked without a judge. Where the
 project's judging is cheap, what would be asked of the judges is written down for the batch API
 instead. A champion that its provider has shut down is judged by its recorded answers, where some
 were recorded in time (dropforge/recorded.py).
@@ -9,7 +9,6 @@ were recorded in time (dropforge/recorded.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from secrets import token_hex
 from typing import Any, NamedTuple
 
 from dropforge.artifacts import (
@@ -20,8 +19,8 @@ from dropforge.artifacts import (
     recorded_key,
 )
 from dropforge.chat import ChatExample, Message, chat_messages, decode_examples, encode_lines
-from dropforge.errors import AsleepError, BackendError, JudgeError
-from dropforge.golden import encode_results, graded, parse_golden
+from dropforge.errors import AsleepError, BackendError, JudgeError, RetryableError
+from dropforge.golden import decode_golden, encode_results, graded
 from dropforge.judge import (
     AnswerUsage,
     Judged,
@@ -32,17 +31,16 @@ from dropforge.judge import (
     judge_pairs,
     jurors,
     make_sample,
+    nonce_of,
     questions,
     ticket_name,
 )
 from dropforge.recorded import RecordedAnswers, decode_recorded
 from dropforge.settings import JudgeSettings
 from lambdas.edge import Edge, Event, Result, logger, stage
-from lambdas.judge.asking import Panel, answers
-from lambdas.judge.plan import GOLDEN
+from lambdas.judge.asking import Kept, Panel, answers
+from lambdas.judge.plan import golden_name, golden_part
 from lambdas.providers import openai_backend
-
-GOLDEN_NAME = "golden.jsonl"
 
 
 class Answers(NamedTuple):
@@ -67,18 +65,32 @@ class Batch:
     def key(self, name: str) -> str:
         return evaluation_key(self.edge.run.project, self.plan["hash"], name)
 
-    def ask(self, backend: str, model_id: str, prompts: Sequence[Sequence[Message]]) -> Answers:
-        """A model's answers to prompts, as the project asks it."""
+    def ask(
+        self, model: Mapping[str, Any], prompts: Sequence[Sequence[Message]], *, base: bool = False
+    ) -> Answers:
+        """A model's answers to prompts, as the project asks it.
+
+        Args:
+            base: whether its base model is asked instead.
+        """
         config, project = self.edge.config, self.edge.run.project
-        asked = [chat_messages(prompt, config.system_prompt) for prompt in prompts]
-        found = answers(config, self.settings, self.edge.store, project, backend, model_id, asked)
+        found = answers(
+            config,
+            self.settings,
+            self.edge.store,
+            project,
+            model["backend"],
+            model["base_model_id" if base else "model_id"],
+            [chat_messages(prompt, config.system_prompt) for prompt in prompts],
+            base_model=model["base_model"],
+        )
         return Answers([one.text for one in found], [one.usage for one in found])
 
 
 @stage("judge", JudgeSettings)
 def handler(edge: Edge, event: Event) -> Result:
     batch = Batch(edge, event)
-    if batch.index == GOLDEN:
+    if batch.index < 0:
         _golden(batch)
     elif edge.store.find(batch.key(batch_name(batch.index))) is None:
         _judge(batch)
@@ -88,18 +100,22 @@ def handler(edge: Edge, event: Event) -> Result:
 
 def _judge(batch: Batch) -> None:
     edge, judging = batch.edge, batch.edge.config.judge
+    cheap = batch.plan.get("cheap")
+    unjudged, prompts = (batch.key(batch_name(batch.index, k)) for k in ("unjudged", "prompts"))
+    if cheap and all(edge.store.find(key) is not None for key in (unjudged, prompts)):
+        return  # they may have been sent: what comes back is for these prompts
     tickets = _tickets(batch)
     arms = _arms(batch, [ticket.prompt for ticket in tickets], tickets)
-    pairs = _pairs(tickets, arms)
-    if batch.plan.get("cheap"):
+    meant = _similarities(batch, tickets, arms)
+    pairs = _pairs(batch, tickets, arms)
+    if cheap:
         asked = [q for pair in pairs for q in questions(pair, jurors(judging), judging.rubric)]
-        unjudged = _samples(batch, tickets, arms, {}, {})
-        edge.store.write(batch.key(batch_name(batch.index, "prompts")), encode_lines(asked))
-        edge.store.write(batch.key(batch_name(batch.index, "unjudged")), encode_lines(unjudged))
+        edge.store.write(unjudged, encode_lines(_samples(batch, tickets, arms, meant, {}, {})))
+        edge.store.write(prompts, encode_lines(asked))
         return
-    panel = Panel(edge.config, batch.settings)
+    panel = Panel(edge.config, batch.settings, Kept(edge.store, edge.run.project))
     judged = dict(zip(map(_at, pairs), judge_pairs(pairs, panel.ask, judging), strict=True))
-    samples = _samples(batch, tickets, arms, judged, panel.calls)
+    samples = _samples(batch, tickets, arms, meant, judged, panel.calls)
     edge.store.write(batch.key(batch_name(batch.index)), encode_lines(samples))
 
 
@@ -121,13 +137,18 @@ def _arms(
     """
     model, champion = batch.model, batch.plan["champion"]
     found = {
-        "challenger": batch.ask(model["backend"], model["model_id"], prompts),
-        "base": batch.ask(model["backend"], model["base_model_id"], prompts),
+        "challenger": batch.ask(model, prompts),
+        "base": batch.ask(model, prompts, base=True),
     }
     if champion and tickets is not None:
         found["champion"] = _of_champion(batch, champion, prompts, tickets)
     elif champion and not champion.get("recorded"):
-        found["champion"] = batch.ask(champion["backend"], champion["model_id"], prompts)
+        try:
+            found["champion"] = batch.ask(champion, prompts)
+        except BackendError as error:
+            if not _is_gone(error):
+                raise
+            logger.warning("the champion does not answer", version=champion["version"])
     return found
 
 
@@ -152,7 +173,7 @@ def _of_champion(
             )
         return _recorded(kept, tickets)
     try:
-        return batch.ask(champion["backend"], champion["model_id"], prompts)
+        return batch.ask(champion, prompts)
     except AsleepError:
         raise
     except BackendError as error:
@@ -182,10 +203,13 @@ def _recorded(kept: RecordedAnswers | None, tickets: Sequence[ChatExample]) -> A
     return Answers([kept.answers.get(t.id) for t in tickets], recorded=kept.recording.recorded)
 
 
-def _pairs(tickets: Sequence[ChatExample], arms: Mapping[str, Answers]) -> list[Pair]:
+def _pairs(batch: Batch, tickets: Sequence[ChatExample], arms: Mapping[str, Answers]) -> list[Pair]:
     """The challenger's answer beside every other arm's, ticket by ticket."""
+    address = batch.plan["hash"]
     return [
-        Pair(ticket, arm, str(arms["challenger"].texts[at]), text, token_hex(8))
+        Pair(
+            ticket, arm, str(arms["challenger"].texts[at]), text, nonce_of(address, ticket.id, arm)
+        )
         for at, ticket in enumerate(tickets)
         for arm, of in arms.items()
         if arm != "challenger" and (text := of.texts[at]) is not None
@@ -200,10 +224,10 @@ def _samples(
     batch: Batch,
     tickets: Sequence[ChatExample],
     arms: Mapping[str, Answers],
+    meant: Sequence[Mapping[str, float]] | None,
     judged: Mapping[tuple[str, str], Judged],
     calls: Mapping[str, Sequence[AnswerUsage]],
 ) -> list[Sample]:
-    meant = _similarities(batch, tickets, arms)
     found = []
     for at, ticket in enumerate(tickets):
         given = {arm: of for arm, of in arms.items() if of.texts[at] is not None}
@@ -236,7 +260,11 @@ def together(calls: Sequence[AnswerUsage]) -> AnswerUsage:
 def _similarities(
     batch: Batch, tickets: Sequence[ChatExample], arms: Mapping[str, Answers]
 ) -> list[dict[str, float]] | None:
-    """Each answer's likeness in meaning to the reference, where the project asks for it."""
+    """Each answer's likeness in meaning to the reference, where the project asks for it.
+
+    None too where the embedding model refuses, as it does for a text that is too long for it: the
+    verdict does not depend on it.
+    """
     model = batch.edge.config.judge.embedding_model
     if model is None:
         return None
@@ -244,7 +272,13 @@ def _similarities(
     listed = sorted(texts | {ticket.reference for ticket in tickets})
     settings = batch.settings
     judge = openai_backend(settings.judge_base_url, settings.judge_secret_arn)
-    vectors = dict(zip(listed, judge.embed(model, listed), strict=True))
+    try:
+        vectors = dict(zip(listed, judge.embed(model, listed), strict=True))
+    except RetryableError:
+        raise
+    except BackendError as error:
+        logger.warning("no similarity", code=error.code)
+        return None
     return [
         {
             arm: cosine(vectors[text], vectors[ticket.reference])
@@ -256,12 +290,12 @@ def _similarities(
 
 
 def _golden(batch: Batch) -> None:
-    """Ask every arm the golden questions."""
-    edge, key = batch.edge, batch.key(GOLDEN_NAME)
+    """Ask every arm some of the golden questions."""
+    edge, key = batch.edge, batch.key(golden_name(batch.index))
     if edge.store.find(key) is not None:
         return
     snapshot = golden_snapshot_key(edge.run.project, batch.plan["golden"])
-    asked = parse_golden(edge.store.read(snapshot))
+    asked = decode_golden(edge.store.read(snapshot))[golden_part(batch.index)]
     arms = _arms(batch, [question.messages for question in asked], None)
     results = [
         graded(question, {arm: str(of.texts[at]) for arm, of in arms.items()})

@@ -22,7 +22,8 @@ class Sent(msgspec.Struct, frozen=True):
     """`judge/<project>/<hash>/sent-<look>.json`: an intent, stored before anything is sent.
 
     Attributes:
-        started_at: seconds since the epoch.
+        started_at: when the newest of the batches was created, in seconds since the epoch; before
+            there is one, when the intent was stored.
         batches: by juror, the provider's ids; none where the judge is asked directly. A juror that
             is missing may have been sent its questions, or not.
     """

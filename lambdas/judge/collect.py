@@ -1,7 +1,7 @@
 """Batches at the judges' providers -> judged samples in `judge/…/batch-NNN.jsonl`.
 
 Called until every batch has ended. What a batch brought no answer to, and what cannot be read, is
-asked directly.
+asked directly; a judge that refuses that has not scored it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dropforge.errors import BackendError, RetryableError
 from dropforge.judge import AnswerUsage, Question, Sample, jurors, settle, ticket_name, unread
 from dropforge.settings import JudgeSettings
 from lambdas.edge import Edge, Event, Result, logger, stage
-from lambdas.judge.asking import Panel
+from lambdas.judge.asking import Kept, Panel
 from lambdas.judge.batch import together
 from lambdas.judge.cheap import Look, Sent, batches_of
 
@@ -111,7 +111,8 @@ def _tell(look: Look, ended: list[Ended], pending: list[Pending]) -> None:
 
 def _judge(look: Look, opinions: Mapping[str, Opinion], settings: JudgeSettings) -> bool:
     """Judge batch after batch of tickets; whether it came to the end of them in good time."""
-    edge, panel = look.edge, Panel(look.edge.config, settings)
+    edge = look.edge
+    panel = Panel(edge.config, settings, Kept(edge.store, edge.run.project))
     began = time.monotonic()
     for place, index in enumerate(look.unjudged):
         if place and time.monotonic() - began > WORK_S:
@@ -134,20 +135,20 @@ def _texts(asked: list[Question], opinions: Mapping[str, Opinion], panel: Panel)
     deployments of that type): it stays unread then, and so unscored.
     """
     texts = {q.id: opinions[q.id].text for q in asked if q.id in opinions}
-
-    def ask(questions: list[Question]) -> None:
-        texts.update(zip((q.id for q in questions), panel.ask(questions), strict=True))
-
-    ask([question for question in asked if question.id not in texts])
     for juror in range(len(panel.jurors)):
-        again = [q for q in unread(asked, texts, panel.jurors) if q.juror == juror]
+        own = [question for question in asked if question.juror == juror]
         try:
-            ask(again)
+            _ask([q for q in own if q.id not in texts], texts, panel)
+            _ask(unread(own, texts, panel.jurors), texts, panel)
         except RetryableError:
             raise
         except BackendError as error:
             logger.warning("a judge answers in batches alone", juror=juror, code=error.code)
     return texts
+
+
+def _ask(questions: list[Question], texts: dict[str, str], panel: Panel) -> None:
+    texts.update(zip((q.id for q in questions), panel.ask(questions), strict=True))
 
 
 def _calls(

@@ -19,11 +19,30 @@ from dropforge.backends.pointers import BASE
 from dropforge.chat import decode_examples
 from dropforge.judge import Sample, choose_samples, cluster_of, evaluation_hash, is_clear
 from dropforge.lifecycle import shutdown_of
+from dropforge.recorded import prompt_digest
 from lambdas.edge import Edge, Event, Result, stage
 from lambdas.judge.asking import tasks
 
 GOLDEN = -1
-"""Stands for the golden questions among the batches of tickets."""
+"""Stands for the first golden questions among the batches of tickets, -2 for the next, and on."""
+GOLDEN_CHUNK = 25
+"""Golden questions that one task asks of every arm."""
+
+
+def golden_batches(questions: int) -> list[int]:
+    """What stands for so many golden questions among the batches of tickets."""
+    return [GOLDEN - place for place in range(-(-questions // GOLDEN_CHUNK))]
+
+
+def golden_part(index: int) -> slice:
+    """The golden questions that such a batch asks."""
+    start = (GOLDEN - index) * GOLDEN_CHUNK
+    return slice(start, start + GOLDEN_CHUNK)
+
+
+def golden_name(index: int) -> str:
+    """The file with the answers to such a batch: golden-001.jsonl for the first."""
+    return f"golden-{-index:03d}.jsonl"
 
 
 @stage("judge")
@@ -37,7 +56,7 @@ def handler(edge: Edge, event: Event) -> Result:
     in_looks = judging.early_stop and judging.speed == "fast"
     look = max(1, -(-judging.look // judging.batch)) if in_looks else len(left)
     batches = [] if clear else list(left[:look])
-    golden = [GOLDEN] if plan["golden"] and is_first else []
+    golden = golden_batches(int(plan["golden_questions"])) if is_first else []
     if clear:
         edge.note({"judge.clear": clear})
     return {**plan, "judged": judged, "batches": golden + batches, "more": bool(golden or batches)}
@@ -51,8 +70,10 @@ def _first(edge: Edge, event: Event) -> dict[str, Any]:
     golden = edge.registry.get(project, "golden")
     test = decode_examples(edge.store.read(dataset_key(project, dataset, "test.jsonl")))
     samples = choose_samples(test, judging.samples)
-    asked = golden["hash"] if golden and golden["questions"] else None
-    address = evaluation_hash(version, _against(champion), dataset, judging, asked)
+    questions = int(golden["questions"]) if golden else 0
+    asked = golden["hash"] if golden and questions else None
+    prompt = prompt_digest(edge.config.system_prompt)
+    address = evaluation_hash(version, _against(champion), dataset, judging, asked, prompt=prompt)
     against = champion["version"] if champion else None
     about = {"hash": address, "samples": len(samples), "against": against}
     edge.note({"judge": about, "judged": {}})
@@ -61,6 +82,7 @@ def _first(edge: Edge, event: Event) -> dict[str, Any]:
         "dataset": dataset,
         "champion": champion,
         "golden": asked,
+        "golden_questions": questions,
         "samples": len(samples),
         "customers": len({cluster_of(ticket) for ticket in samples}),
         "judged": 0,
@@ -85,14 +107,15 @@ def _opponent(edge: Edge, version: str, *, recorded: bool) -> dict[str, Any] | N
     champion = edge.registry.champion(edge.run.project)
     if champion is None or champion["version"] in (version, BASE):
         return None
+    model = edge.registry.model(edge.run.project, champion["version"]) or {}
     known = {name: champion[name] for name in ("version", "backend", "model_id")}
-    dark = _is_dark(edge, champion)
+    known["base_model"] = str(model.get("base_model", ""))
+    dark = _is_dark(champion, model)
     return {**known, "recorded": True, "dark": dark} if recorded or dark else known
 
 
-def _is_dark(edge: Edge, champion: dict[str, Any]) -> bool:
+def _is_dark(champion: dict[str, Any], model: dict[str, Any]) -> bool:
     """Whether the champion is past its shutdown date, as the watch recorded it or by its name."""
-    model = edge.registry.model(edge.run.project, champion["version"]) or {}
     base = str(model.get("base_model", ""))
     told = model.get("shutdown")
     listed = {base: date.fromisoformat(told)} if told else {}

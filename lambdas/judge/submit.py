@@ -34,7 +34,8 @@ def _sent(look: Look, settings: JudgeSettings) -> Sent:
     for number, juror in enumerate(jurors(look.edge.config.judge)):
         if number not in sent.batches:
             ids = _send(look, number, juror, settings, again=known is not None)
-            sent = Sent(sent.started_at, {**sent.batches, number: ids})
+            created = time.time() if ids else sent.started_at
+            sent = Sent(created, {**sent.batches, number: ids})
             store.save(look.sent_key, sent)
     return sent
 

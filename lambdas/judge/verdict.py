@@ -20,7 +20,7 @@ from dropforge.artifacts import (
 )
 from dropforge.backends.labels import Labels
 from dropforge.families import family, same_family
-from dropforge.golden import GoldenResult, decode_results, parse_golden, score
+from dropforge.golden import GoldenResult, decode_golden, decode_results, score
 from dropforge.judge import Sample, evaluate, jurors, warnings
 from dropforge.models import answer_usd
 from dropforge.promote import decide
@@ -28,7 +28,7 @@ from dropforge.recorded import prompt_digest
 from dropforge.reports.verdict import verdict_report
 from dropforge.train import TrainingEvent
 from lambdas.edge import Edge, Event, Result, stage
-from lambdas.judge.batch import GOLDEN_NAME
+from lambdas.judge.plan import golden_batches, golden_name
 
 
 @stage("judge")
@@ -58,8 +58,8 @@ def _evaluation(
     config, project = edge.config, edge.run.project
     panel = jurors(config.judge)
     known = Labels(edge.store, edge.registry).recompute(project, also=samples)
-    against = "champion" if any("champion" in s.judged for s in samples) else "base"
-    asked = golden and parse_golden(edge.store.read(golden_snapshot_key(project, plan["golden"])))
+    against = "champion" if any("champion" in result.right for result in golden) else "base"
+    asked = golden and decode_golden(edge.store.read(golden_snapshot_key(project, plan["golden"])))
     found = evaluate(
         samples,
         config.gate,
@@ -131,8 +131,11 @@ def _golden(edge: Edge, plan: dict[str, Any]) -> list[GoldenResult]:
     """How every arm answered the golden questions; nothing for a project without any."""
     if not plan["golden"]:
         return []
-    key = evaluation_key(edge.run.project, plan["hash"], GOLDEN_NAME)
-    return list(decode_results(edge.store.read(key)))
+    keys = (
+        evaluation_key(edge.run.project, plan["hash"], golden_name(index))
+        for index in golden_batches(int(plan["golden_questions"]))
+    )
+    return [result for key in keys for result in decode_results(edge.store.read(key))]
 
 
 def _curve(edge: Edge, spec: str) -> list[TrainingEvent]:

@@ -41,7 +41,9 @@ def _acted(edge: Edge, canary: dict[str, Any], plan: CanaryPlan, traffic: Traffi
     about: dict[str, Any] = {"who": WHO, "why": decision.why, "at": now}
     match decision:
         case End():
-            pointers.end_canary(edge.registry, project, version, **about, rolled_back=decision.harm)
+            about |= {"rolled_back": decision.harm}
+            if not pointers.end_canary(edge.registry, project, version, **about):
+                return in_canary(version, wait=1)  # somebody was faster: look at what it is now
             return _back(edge, version, decision.why)
         case Finish():
             approve(edge.registry.model(project, version) or {}, decision.why)

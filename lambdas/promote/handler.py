@@ -8,7 +8,9 @@ from typing import Any
 from dropforge.artifacts import Decision, Verdict, evaluation_key
 from dropforge.backends import pointers
 from dropforge.backends.model_packages import approve
+from dropforge.backends.registry import RUNNING
 from dropforge.canary import Traffic, first_step, summary, wait_seconds
+from dropforge.errors import PromotionError
 from dropforge.project import CanaryPlan
 from lambdas.edge import Edge, Event, Result, stage
 from lambdas.promote.end import ended, in_canary
@@ -23,6 +25,7 @@ def handler(edge: Edge, event: Event) -> Result:
     if "promote" in done:
         return ended(edge, version, promoted=True)
     if "canary" in done:
+        _stop_unless_running(edge)
         return in_canary(version, wait=1)
     key = evaluation_key(project, event["evaluation"]["hash"])
     decision = edge.store.load(key, Verdict).decision
@@ -48,6 +51,11 @@ def _why_not(edge: Edge, event: Event, model: dict[str, Any]) -> str:
         return f"{model['version']} answers already"
     if model["standing"] == pointers.ROLLED_BACK:
         return f"{model['version']} was rolled back before: only `dropforge promote` brings it back"
+    judged = (event["plan"]["champion"] or {}).get("version", pointers.BASE)
+    if (now := champion.get("version", pointers.BASE)) != judged:
+        return (
+            f"the champion changed from {judged} to {now} since it was judged: drop the file again"
+        )
     if edge.config.approval:
         answer = event.get("approval")
         if answer is None:
@@ -83,8 +91,27 @@ def _begin(edge: Edge, model: dict[str, Any], plan: CanaryPlan, why: str) -> Res
         why=why,
         at=now,
     )
+    _stop_unless_running(edge)
     begun = item["canary"]
     said = summary(begun, plan, Traffic())
     edge.note({"canary": {"version": version, "share": begun["share"], "said": said}})
     edge.count(CanariesStarted=1, CanaryShare=begun["share"])
     return in_canary(version, wait=wait_seconds(begun, plan, now))
+
+
+def _stop_unless_running(edge: Edge) -> None:
+    """Take the canary back of a run that ended meanwhile: who ended it found none to stop.
+
+    The run's end is noted before its canary is looked for, and this is asked after the canary
+    began, so one of the two sees it.
+
+    Raises:
+        PromotionError: the run has ended.
+    """
+    project, run_id = edge.run.project, edge.run.run_id
+    status = (edge.registry.get(project, f"run#{run_id}") or {}).get("status")
+    if status == RUNNING:
+        return
+    why = f"its run is {status or 'not known'}"
+    pointers.stop_canary(edge.registry, project, who=WHO, why=why, at=time.time(), run_id=run_id)
+    raise PromotionError(f"The canary was not begun: {why}.")

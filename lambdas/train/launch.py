@@ -24,7 +24,8 @@ from dropforge.train import Failed, specify
 from lambdas.edge import Edge, Event, Result, stage
 from lambdas.providers import trainer
 
-MAX_POLLS = 1500
+MAX_POLLS = 600
+"""Of one run: what is left of its events are the canary's (`dropforge.canary.wait_seconds`)."""
 
 
 @stage("train", TrainSettings)

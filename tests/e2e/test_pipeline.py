@@ -62,7 +62,7 @@ def test_promotion_went_through_a_canary_by_steps(instance: Instance) -> None:
     assert not any(item.get("errors") for item in arms.values())
     rated = instance.registry.items(PROJECT, f"feedback#{moves[-1]['version']}#")
     assert len(rated) >= 8
-    assert {item["arm"] for item in rated} == {"challenger"}
+    assert [item["arm"] for item in rated].count("challenger") >= 8
 
 
 def test_model_of_shuffled_answers_is_rejected_and_one_of_few_tickets_not_decided(

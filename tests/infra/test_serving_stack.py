@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from aws_cdk import assertions
 
+from dropforge.serve import Feedback
 from dropforge.serve.arms import FAILED
 from infra.api import BEARER, RESPONSES
 from infra.config import API_TIMEOUT_S, settings_from
@@ -16,7 +17,10 @@ from infra.endpoint import container_environment
 from infra.serving_stack import ServingStack
 from infra.shadow import BATCH, MAX_CONCURRENCY
 from infra.training import image_uri, repository_arn
-from lambdas.shadow.handler import REGISTRY_SECONDS
+from lambdas.chat.arms import ShadowChat
+from lambdas.chat.settings import ChatSettings
+from lambdas.chat.store import ProjectStore
+from lambdas.shadow.handler import REGISTRY_SECONDS, Shadow
 from tests.infra.assembly import Assembly, listed, text, unbundled
 
 SIGNED = {"GET /approvals/{project}/{run}", "POST /approvals/{project}/{run}"}
@@ -255,6 +259,53 @@ def test_chat_path_changes_nothing_of_an_item_but_a_canarys_numbers(
     assert listed(statement["Action"]) == ["dynamodb:UpdateItem"]
     assert set(written) == {"pk", "sk", *msgspec.structs.asdict(FAILED)}
     assert not {"version", "backend", "model_id", "canary", "revision"} & set(written)
+
+
+def may_put(assembly: Assembly, function: str) -> set[str]:
+    """The attributes that a function may write of a new item."""
+    (statement,) = (
+        statement
+        for name, statement in assembly.statements()
+        if name.startswith(f"{function}Role") and "dynamodb:PutItem" in listed(statement["Action"])
+    )
+    assert listed(statement["Action"]) == ["dynamodb:PutItem"]
+    return set(statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"])
+
+
+class Written:
+    """A table that keeps what is put, as `dropforge.backends.awsapi.Table` is called."""
+
+    def __init__(self) -> None:
+        self.attributes: set[str] = set()
+
+    def put(self, item: dict[str, Any], *, condition: str, **_: Any) -> None:
+        self.attributes |= {*item, *re.findall(r"\b(?:pk|rating|taken_at)\b", condition)}
+
+
+def test_chat_may_write_exactly_what_it_writes_of_a_rating(assembly: Assembly) -> None:
+    written = Written()
+    feedback = Feedback("a.v1.champion", 1, "Quick.", "shop/v1")
+    ProjectStore(written).rate("shop", feedback, by="site", at=1.0)  # type: ignore[arg-type]
+
+    assert may_put(assembly, "Chat") == written.attributes
+
+
+def test_shadow_may_write_exactly_what_it_writes_of_a_message(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    shadow, written = Shadow(ChatSettings("registry")), Written()
+    monkeypatch.setattr(shadow, "_table", written)
+
+    assert shadow._claim(ShadowChat("shop", 1, {}), "shadowed#m1")
+    assert may_put(assembly, "Shadow") == written.attributes
+
+
+def test_chat_path_may_not_write_who_answers(assembly: Assembly) -> None:
+    for function in ("Chat", "Shadow"):
+        assert not {"version", "backend", "model_id", "canary", "revision"} & may_put(
+            assembly, function
+        )
 
 
 def test_only_chat_sends_to_the_shadow_queue(assembly: Assembly) -> None:

@@ -50,6 +50,8 @@ def test_lambda_tasks_retry_passing_errors_by_class_name(machine: State) -> None
         "Lambda.AWSLambdaException",
         "Lambda.SdkClientException",
         "Lambda.TooManyRequestsException",
+        "Lambda.Unknown",
+        "Sandbox.Timedout",
         "RetryableError",
     }
     for name, task, _ in tasks(machine):
@@ -58,6 +60,15 @@ def test_lambda_tasks_retry_passing_errors_by_class_name(machine: State) -> None
             slow = task["Retry"][0]
             assert slow["ErrorEquals"] == ["AsleepError", "StartingError"], name
             assert slow["IntervalSeconds"] * slow["MaxAttempts"] >= 1200, name
+
+
+def test_judging_retries_a_batch_and_not_all_of_them_once_more(machine: State) -> None:
+    around = machine["States"]["Judge"]
+    (batch,) = around["ItemProcessor"]["States"].values()
+    ours = {"RetryableError", "AsleepError", "StartingError"}
+    assert ours == {e for r in batch["Retry"] for e in r["ErrorEquals"]} & ours
+    assert not ours & {e for r in around["Retry"] for e in r["ErrorEquals"]}
+    assert "Lambda.ServiceException" in around["Retry"][-1]["ErrorEquals"]
 
 
 def test_every_path_reaches_an_end(machine: State) -> None:

@@ -71,8 +71,11 @@ def judged(
     found = verdict(version, decision)
     world.store.save(evaluation_key("shop", found.evaluation.hash), found)
     asks = decision == "promote" and "approval: true" in project
+    champion = world.registry.champion("shop")
+    is_opponent = champion is not None and champion["version"] not in (version, pointers.BASE)
     return {
         "run": run,
+        "plan": {"champion": champion if is_opponent else None},
         "poll": {"model": model(version)},
         "evaluation": {"hash": found.evaluation.hash, "verdict": decision, "approval": asks},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,8 @@ def served(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     """A server that the chat function's settings lead to; its containers' memory ends with it."""
     server = Stub()
     server.routes = {"/": rows, UPSTREAM: replies(200, COMPLETION)}
+    for name in [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]:
+        monkeypatch.delenv(name)  # an end-to-end test's, before this one in the same process
     for name, value in {
         "AWS_ENDPOINT_URL": server.url,
         "AWS_REGION": "us-east-1",

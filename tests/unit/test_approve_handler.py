@@ -221,7 +221,19 @@ def test_run_that_waits_no_more_is_no_error(
 ) -> None:
     url = address(asked)
     states.routes["/"] = replies(400, {"__type": "TaskTimedOut", "message": "gone"})
-    assert approve.handler(opened(url, "POST", "decision=approve"), None)["statusCode"] == 200
+    answer = approve.handler(opened(url, "POST", "decision=approve"), None)
+    assert answer["statusCode"] == 200
+    assert "was approved by whoever has the link" in page(answer)
+    assert "Its run was not waiting any more: dropforge status -p shop" in page(answer)
+
+
+def test_page_of_a_run_that_goes_on_says_nothing_of_waiting(
+    world: World, asked: dict[str, Any], states: Stub
+) -> None:
+    url = address(asked)
+    shown = page(approve.handler(opened(url, "POST", "decision=approve"), None))
+    assert "not waiting any more" not in shown
+    assert "not waiting any more" not in page(approve.handler(opened(url), None))
 
 
 @pytest.mark.parametrize("body", ["", "decision=", "decision=maybe", "x", "decision=APPROVE"])

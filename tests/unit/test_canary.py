@@ -28,6 +28,7 @@ from dropforge.canary import (
     wait_seconds,
 )
 from dropforge.project import CanaryPlan
+from lambdas.train.launch import MAX_POLLS
 
 MINUTE, HOUR = 60.0, 3600.0
 PLAN = CanaryPlan(steps=(0.1, 0.5), step_minutes=60, min_requests=100)
@@ -115,6 +116,51 @@ def test_step_with_its_traffic_goes_on_however_long_the_canary_took() -> None:
     assert isinstance(at(2 * HOUR, traffic(arms(0, 0)), long), Keep), "its time is not over"
 
 
+@pytest.mark.parametrize(
+    ("share", "needed"), [(0.01, 50), (0.1, 50), (0.5, 50), (0.75, 17), (0.9, 6), (0.99, 1)]
+)
+def test_step_needs_the_champions_requests_too(share: float, needed: int) -> None:
+    """Half of what comes beside 100 of the challenger's at this share, and 50 at most."""
+    plan = PLAN.model_copy(update={"steps": (share,)})
+    kept = at(HOUR, traffic(arms(100, needed - 1)), plan, share=share)
+    assert isinstance(kept, Keep)
+    assert f"{needed - 1} of {needed} requests of the champion" in kept.why
+    assert isinstance(at(HOUR, traffic(arms(100, needed)), plan, share=share), Finish)
+
+
+def test_shadow_needs_the_champions_requests_too() -> None:
+    plan = PLAN.model_copy(update={"shadow_minutes": 10.0})
+    state = {"step": SHADOW, "share": 0.0}
+    assert isinstance(at(HOUR, Traffic({SHADOW: arms(100, 49)}), plan, **state), Keep)
+    assert isinstance(at(HOUR, Traffic({SHADOW: arms(100, 50)}), plan, **state), Step)
+
+
+def test_failures_bring_no_step_to_its_end() -> None:
+    kept = at(HOUR, traffic(arms(101, 900, ours_errors=2, theirs_errors=18)))
+    assert isinstance(kept, Keep)
+    assert "101 of 100 requests, 99 of 100 answers" in kept.why
+    assert isinstance(at(HOUR, traffic(arms(102, 900, ours_errors=2, theirs_errors=18))), Step)
+
+
+@pytest.mark.parametrize("theirs", [0, 1, 49, 100_000])
+@pytest.mark.parametrize("step", [SHADOW, 0, 1])
+def test_challenger_that_only_fails_never_goes_on(theirs: int, step: int) -> None:
+    """Beside a champion that fails too, and so gives no evidence."""
+    seen = Traffic({step: arms(5000, theirs, ours_errors=5000, theirs_errors=theirs)})
+    state: dict[str, Any] = {"step": step, "share": 0.0 if step == SHADOW else PLAN.steps[step]}
+    for now in (HOUR, 71 * HOUR):
+        assert isinstance(at(now, seen, **state), Keep)
+    ended = at(72 * HOUR, seen, **state)
+    assert isinstance(ended, End)
+    assert (ended.harm, "0 of 100 answers" in ended.why) == (False, True)
+
+
+def test_canary_that_the_champion_sees_nothing_of_ends_and_blames_nobody() -> None:
+    ended = at(72 * HOUR, traffic(arms(5000, 3)))
+    said = "not enough traffic in 72 hours: 3 of 50 requests of the champion"
+    assert ended == End(said, harm=False)
+
+
 # --- guardrails
 
 
@@ -152,7 +198,7 @@ def test_errors_within_the_tolerance_do_not_end_it() -> None:
 
 def test_evidence_of_all_steps_counts_together() -> None:
     part = {"ours_errors": 4, "theirs_errors": 7}
-    first, second = arms(100, 900, **part), arms(200, 200, ours_errors=11, theirs_errors=1)
+    first, second = arms(104, 900, **part), arms(200, 200, ours_errors=11, theirs_errors=1)
     state: dict[str, Any] = {"step": 1, "share": 0.5, "step_at": HOUR}
     assert isinstance(at(HOUR, traffic(first)), Step)
     assert isinstance(at(HOUR, traffic(arms(), second), **state), Keep)
@@ -164,16 +210,27 @@ def test_answers_that_cost_too_much_end_it_once_there_are_enough() -> None:
     dear = {f"ours_{name}": 100 * n for name, n in tokens.items()}
     cheap = {f"theirs_{name}": 900 * n // 3 for name, n in tokens.items()}
     ended = at(MINUTE, traffic(arms(100, 900, **dear, **cheap)))
-    assert ended == End("1,000 tokens an answer against 333: 3.0 times, allowed 2")
-    few = traffic(arms(99, 900, **dear, **cheap))
-    assert isinstance(at(MINUTE, few), Keep)
+    said = "1,000 tokens an answer against 333: 3.0 times, allowed 2"
+    assert ended == End(said, harm=False), "a mean is no evidence"
+    for few in (arms(99, 900, **dear, **cheap), arms(100, 99, **dear, **cheap)):
+        assert isinstance(at(MINUTE, traffic(few)), Keep)
+
+
+def test_canary_that_does_harm_and_costs_too_much_ends_for_the_harm() -> None:
+    tokens = {"ours_completion_tokens": 10**6, "theirs_completion_tokens": 10**5}
+    ended = at(MINUTE, traffic(arms(320, 2900, ours_errors=13, theirs_errors=9, **tokens)))
+    assert isinstance(ended, End)
+    assert ended.harm
+    assert ended.why.startswith("errors 4.06 %")
+    assert "tokens an answer" in ended.why
 
 
 def test_failures_make_no_answer_cheaper() -> None:
     tokens = {"ours_completion_tokens": 50_000, "theirs_completion_tokens": 20_000}
     half_fails = arms(200, 200, ours_errors=100, theirs_errors=100, **tokens)
     ended = at(MINUTE, traffic(half_fails))
-    assert ended == End("500 tokens an answer against 200: 2.5 times, allowed 2")
+    said = "500 tokens an answer against 200: 2.5 times, allowed 2"
+    assert ended == End(said, harm=False)
     nothing = arms(200, 200, ours_errors=200, theirs_errors=200)
     assert isinstance(at(MINUTE, traffic(nothing)), Keep)
 
@@ -187,9 +244,8 @@ def test_answers_are_priced_where_both_prices_are_known() -> None:
     def with_models(challenger: str, champion: str) -> Decision:
         return at(MINUTE, traffic(arms(100, 100, **same), models=(challenger, champion)))
 
-    assert with_models(large, mini) == End(
-        "$0.01500 an answer against $0.00400: 3.8 times, allowed 2"
-    )
+    said = "$0.01500 an answer against $0.00400: 3.8 times, allowed 2"
+    assert with_models(large, mini) == End(said, harm=False)
     assert isinstance(with_models(mini, large), Keep)
     assert isinstance(with_models(large, own), Keep), "without both prices, tokens are compared"
 
@@ -226,13 +282,69 @@ def test_next_look_is_at_the_steps_end_or_in_a_minute(
     assert wait_seconds(canary(), plan, since) == wait
 
 
-def test_looks_of_the_longest_canary_fit_into_one_execution() -> None:
-    plan = PLAN.model_copy(update={"max_hours": 500.0, "step_minutes": 10_000.0})
-    now, looks = 0.0, 0
-    while now < 500 * HOUR:
-        now += wait_seconds(canary(), plan, now)
+EVENTS, EVENTS_OF_A_LOOK, EVENTS_OF_A_POLL = 25_000, 10, 16
+"""What Step Functions keeps of an execution. A look: two of Wait and of the Choice each, five of
+the function's task; rounded up."""
+FEW = tuple(number / 100 for number in range(1, 51))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        CanaryPlan(),
+        CanaryPlan(max_hours=500),
+        CanaryPlan(max_hours=500, step_minutes=10_000),
+        CanaryPlan(max_hours=500, step_minutes=14_999, shadow_minutes=1),
+        CanaryPlan(max_hours=1, step_minutes=40_000),
+        CanaryPlan(max_hours=1, shadow_minutes=50_000, step_minutes=0),
+        CanaryPlan(max_hours=500, steps=FEW, step_minutes=0),
+        CanaryPlan(max_hours=8, steps=FEW, step_minutes=0.05),
+        CanaryPlan(max_hours=500, steps=FEW, step_minutes=600),
+    ],
+)
+@pytest.mark.parametrize("patience", [0.0, 60.0, 240.0, 600.0, 3600.0])
+def test_events_of_the_longest_run_are_fewer_than_are_kept(
+    plan: CanaryPlan, patience: float
+) -> None:
+    """Traffic comes as late as makes for most looks: each step waits `patience` after its time,
+    and the last for as long as the canary may."""
+    first = first_step(plan)
+    state = {**first, "step_at": 0.0, "started_at": 0.0}
+    last, now, looks = len(plan.steps) - 1, 0.0, 0
+    while True:
+        now += wait_seconds(state, plan, now)
         looks += 1
-    assert looks < 1100, "ten events each, of the 25,000 that Step Functions keeps"
+        seen = now - state["step_at"]
+        minutes = plan.shadow_minutes if state["shadow"] else plan.step_minutes
+        if state["step"] == last and seen >= minutes * MINUTE and now >= plan.max_hours * HOUR:
+            break
+        if state["step"] < last and seen >= minutes * MINUTE + patience:
+            if patience and now >= plan.max_hours * HOUR:  # it ended while it waited
+                break
+            state |= {"step": state["step"] + 1, "shadow": False, "step_at": now}
+    events = EVENTS_OF_A_LOOK * looks + EVENTS_OF_A_POLL * MAX_POLLS
+    assert events < EVENTS - 500, "and the other stages' own"
+
+
+@pytest.mark.parametrize("latest", [0.9, 0.999])
+def test_canary_whose_traffic_comes_at_the_last_moment_fits_too(latest: float) -> None:
+    """Nobody asks until `max_hours` are nearly over; then every step takes its time."""
+    plan = CanaryPlan(max_hours=500, steps=(0.1, 0.2, 0.3, 0.4, 0.5), step_minutes=6000)
+    state = {**first_step(plan), "step_at": 0.0, "started_at": 0.0}
+    now, looks = 0.0, 0
+    while state["step"] < len(plan.steps):
+        now += wait_seconds(state, plan, now)
+        looks += 1
+        if now >= latest * plan.max_hours * HOUR and now - state["step_at"] >= 6000 * MINUTE:
+            state |= {"step": state["step"] + 1, "step_at": now}
+    assert now > 1.6 * plan.max_hours * HOUR
+    assert EVENTS_OF_A_LOOK * looks + EVENTS_OF_A_POLL * MAX_POLLS < EVENTS - 500
+
+
+def test_long_steps_are_looked_at_as_rarely_as_long_waits() -> None:
+    """The steps may take longer than `max_hours`."""
+    plan = CanaryPlan(max_hours=1, step_minutes=30_000)
+    assert wait_seconds(canary(), plan, 9 * HOUR) == 60_000 * 60 / 400
 
 
 # --- properties
@@ -267,7 +379,8 @@ def test_every_decision_has_its_reason_and_keeps_to_the_plan(
     if not isinstance(decision, Keep | End):
         minutes = 0 if step == SHADOW else PLAN.step_minutes
         assert now >= minutes * MINUTE
-        assert seen.step(step).challenger.requests >= PLAN.min_requests
+        assert seen.step(step).challenger.answers >= PLAN.min_requests
+        assert seen.step(step).champion.requests >= PLAN.min_requests / 2
     assert wait_seconds(canary(step), PLAN, now) >= 1
 
 

@@ -397,6 +397,42 @@ def test_request_that_no_model_saw_is_not_counted(
     assert counters(rows) == set()
 
 
+def after(seconds: float) -> Respond:
+    """The usual answer, so much later."""
+
+    def respond(handler: StubHandler) -> None:
+        time.sleep(seconds)
+        replies(200, COMPLETION)(handler)
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("share", "arm", "status", "answered_by"),
+    [("0", "champion", 200, "v2"), ("1", "challenger", 200, "v2")],
+)
+def test_both_arms_are_late_after_the_same_time(
+    invoke: Invoke, stub: Stub, rows: FakeTable, share: str, arm: str, status: int, answered_by: str
+) -> None:
+    """0.9 s of 1.5: longer than a challenger has, and in time for a champion's answer."""
+    tries(rows, share=share)
+    stub.routes[UPSTREAM] = by_model(v2=after(0.9 if arm == "champion" else 0), v3=after(0.9))
+    result = invoke()
+    assert (result.status, result.json()["model"]) == (status, f"shop/{answered_by}")
+    assert counters(rows) == {STEP + arm}
+    assert counted(rows, STEP + arm) == {"requests": 1, "errors": 1}
+
+
+def test_champion_beside_a_shadow_has_the_whole_time_as_the_shadow_has(
+    invoke: Invoke, stub: Stub, rows: FakeTable
+) -> None:
+    tries(rows, shadow=True)
+    stub.routes[UPSTREAM] = after(0.9)
+    assert invoke().status == 200
+    numbers = without_time(counted(rows, SHADOWED + "champion"))
+    assert numbers == {"requests": 1, "prompt_tokens": 20, "completion_tokens": 5}
+
+
 # What a canary never costs
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from dropforge.approval import VALID_S
+from dropforge.backends import pointers
 from dropforge.backends.approvals import Approvals
 from dropforge.cli import app
 from dropforge.cli.deployment import Deployment
@@ -21,6 +22,7 @@ from tests.support.world import World
 from tests.unit.http_stub import Stub, replies
 
 Dropforge = Callable[..., Result]
+END = pointers.end_canary
 
 
 @pytest.fixture
@@ -110,6 +112,48 @@ def test_challenger_is_promoted_by_hand(dropforge: Dropforge, world: World) -> N
     assert dropforge("canary", "--promote").stdout == "shop: new answers now\n"
     assert (pointer(world)["version"], pointer(world)["previous"]) == ("new", "old")
     assert "canary" not in pointer(world)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ("canary", "--stop"),
+            "Nothing was ended: the canary of new was over already. old answers",
+        ),
+        (("rollback",), "Nothing was ended: the canary of new was over already. old answers"),
+        (("canary", "--promote"), "The canary of new is over."),
+    ],
+)
+def test_canary_that_an_alarm_ended_at_the_same_moment(
+    dropforge: Dropforge,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    said: str,
+) -> None:
+    """The alarm comes after the command has read the pointer, and before it moves it."""
+    begun(world)
+    for name in ("end_canary", "promote"):
+        monkeypatch.setattr(pointers, name, _alarmed(world, getattr(pointers, name)))
+    result = dropforge(*command)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert (pointer(world)["version"], pointer(world)["who"]) == ("old", "alarm")
+
+
+def _alarmed(world: World, move: Callable[..., Any]) -> Callable[..., Any]:
+    def moved(*arguments: Any, **about: Any) -> Any:
+        alarm: dict[str, Any] = {
+            "who": "alarm",
+            "why": "alarm",
+            "at": time.time(),
+            "rolled_back": False,
+        }
+        END(world.registry, "shop", "new", **alarm)
+        return move(*arguments, **about)
+
+    return moved
 
 
 def test_canary_is_not_ended_both_ways(dropforge: Dropforge, world: World) -> None:

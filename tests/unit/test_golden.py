@@ -19,6 +19,7 @@ from dropforge.golden import (
     NAMED_LINES,
     GoldenQuestion,
     GoldenResult,
+    decode_golden,
     decode_results,
     encode_golden,
     encode_results,
@@ -108,6 +109,17 @@ def test_every_wrong_line_is_named_and_none_is_quoted() -> None:
         assert text not in said
 
 
+def test_names_of_unknown_fields_and_roles_are_not_quoted() -> None:
+    said = refused(
+        {**LINE, "How do I return it?": "hidden"},
+        {"messages": [{"role": "Anna", "content": "x"}], "reference": "30 days"},
+        {"messages": [{"role": "user", "content": "x", "Anna": 1}], "reference": "30 days"},
+    )
+    for text in ("return it", "hidden", "Anna"):
+        assert text not in said
+    assert "of one of `messages` `role`, `content`" in said
+
+
 def test_beyond_fifty_wrong_lines_are_numbered_only() -> None:
     said = refused(*[b"{"] * (NAMED_LINES + 3))
     assert said.count("not valid JSON") == NAMED_LINES
@@ -137,7 +149,14 @@ def test_beyond_fifty_wrong_lines_are_numbered_only() -> None:
         ({"must_not": ["/(x{1000}){1000}/"]}, "`must_not` 1 is no regular expression"),
         ({"must": ["/.*/"]}, "would occur in every answer"),
         ({"must_not": ["DAYS"]}, "`reference` itself would be wrong"),
-        ({"must_nots": ["x"]}, "unknown field `must_nots`"),
+        (
+            {"must_nots": ["x"]},
+            "unknown field; known are `reference`, `question`, ",
+        ),
+        (
+            {"question": None, "messages": [{"role": "Anna asks", "content": "x"}]},
+            "the `role` of a message has to be `user` or `assistant`",
+        ),
     ],
 )
 def test_wrong_line_is_told_what_is_wrong(change: dict[str, Any], why: str) -> None:
@@ -190,6 +209,18 @@ def test_any_bytes_are_questions_or_refused(data: bytes) -> None:
 def test_questions_come_back_as_they_were_written() -> None:
     questions = parse_golden(file(LINE, {**LINE, "id": 3, "must": ["/3./"], "topic": "x"}))
     assert parse_golden(encode_golden(questions)) == questions
+
+
+def test_kept_questions_are_read_however_large_they_became() -> None:
+    """Escaped as JSON, a file of the largest size grows."""
+    text = '"' * 19_000
+    questions = tuple(
+        GoldenQuestion(str(n), (Message("user", text),), "30 days", must=("30",)) for n in range(40)
+    )
+    kept = encode_golden(questions)
+    assert len(kept) > MOST_BYTES
+    assert decode_golden(kept) == questions
+    assert decode_golden(b"") == ()
 
 
 def test_hash_stands_for_the_set_whatever_its_order() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from dropforge.artifacts import Interval
 from dropforge.judge import (
@@ -22,6 +23,7 @@ from dropforge.judge import (
     judge_pairs,
     jurors,
     make_sample,
+    nonce_of,
     questions,
     warnings,
 )
@@ -313,18 +315,72 @@ def test_reader_is_warned_of_flips_family_and_missing_labels() -> None:
 def test_evaluation_hash_depends_on_all_that_decides_it() -> None:
     usual = Judging()
     hashes = {
-        evaluation_hash("v1", None, "d", usual),
-        evaluation_hash("v2", None, "d", usual),
-        evaluation_hash("v1", "v0", "d", usual),
-        evaluation_hash("v1", None, "e", usual),
-        evaluation_hash("v1", None, "d", usual, "golden"),
-        evaluation_hash("v1", None, "d", Judging(samples=50)),
-        evaluation_hash("v1", None, "d", PANEL),
-        evaluation_hash("v1", None, "d", Judging(rubric="Shorter is better.")),
+        evaluation_hash("v1", None, "d", usual, prompt="p"),
+        evaluation_hash("v2", None, "d", usual, prompt="p"),
+        evaluation_hash("v1", "v0", "d", usual, prompt="p"),
+        evaluation_hash("v1", None, "e", usual, prompt="p"),
+        evaluation_hash("v1", None, "d", usual, "golden", prompt="p"),
+        evaluation_hash("v1", None, "d", usual, prompt="other"),
+        evaluation_hash("v1", None, "d", Judging(samples=50), prompt="p"),
+        evaluation_hash("v1", None, "d", PANEL, prompt="p"),
+        evaluation_hash("v1", None, "d", Judging(rubric="Shorter is better."), prompt="p"),
     }
-    assert len(hashes) == 8
+    assert len(hashes) == 9
 
 
 def test_how_fast_it_is_judged_makes_no_other_evaluation() -> None:
     hurried = Judging(concurrency=2, requests_per_minute=60, look=80, speed="cheap")
-    assert evaluation_hash("v", None, "d", hurried) == evaluation_hash("v", None, "d", Judging())
+    hashes = {evaluation_hash("v", None, "d", one, prompt="p") for one in (hurried, Judging())}
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("judging", "said"),
+    [
+        ({"requests_per_minute": 4}, "40 requests, which need 5 a minute"),
+        ({"requests_per_minute": 9, "concurrency": 64}, "which need 10 a minute"),
+        ({"requests_per_minute": 9, "panel": [{"model": "b"}]}, "80 requests, which need 10"),
+        ({"samples": 5000, "batch": 9}, "556 tasks, and at most 500 are run: raise `batch` to 10"),
+    ],
+)
+def test_judging_that_cannot_end_in_time_is_refused(judging: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Judging(**judging)
+
+
+def test_judging_that_just_ends_in_time_is_taken() -> None:
+    assert Judging(requests_per_minute=5).requests_per_minute == 5
+    assert Judging(requests_per_minute=10, concurrency=64).tasks == 2
+    assert Judging(samples=5000, batch=10).samples == 5000
+
+
+def test_nonce_is_another_for_every_pair_and_the_same_when_it_is_judged_again() -> None:
+    pairs = [(e, t, arm) for e in "ef" for t in "st" for arm in ("base", "champion")]
+    nonces = [nonce_of(*pair) for pair in pairs]
+    assert len(set(nonces)) == 8
+    assert nonces == [nonce_of(*pair) for pair in pairs]
+    assert all(len(nonce) == 16 for nonce in nonces)
+
+
+def test_arms_are_compared_over_the_tickets_that_the_opponent_answered() -> None:
+    """A champion with recorded answers to half of the tickets has failed no more by that."""
+    found = evaluate(
+        [
+            Sample(
+                str(i),
+                "q",
+                "r",
+                dict.fromkeys(arms, "a"),
+                {arm: Judged(Outcome.WIN, score=1.0) for arm in arms if arm != "challenger"},
+                dict.fromkeys(arms, 1.0),
+                failed=dict.fromkeys(arms, ("long",)),
+            )
+            for i, arms in enumerate([("challenger", "base", "champion"), ("challenger", "base")])
+        ],
+        Gate(),
+        **ABOUT,
+    )
+    assert found.fact_recall == {"challenger": 1.0, "base": 1.0, "champion": 1.0}
+    assert found.answered == {"challenger": 2, "base": 2, "champion": 1}
+    assert found.failing == {"challenger": 2, "base": 2, "champion": 1}
+    assert found.failing_beside == {"base": 2, "champion": 1}

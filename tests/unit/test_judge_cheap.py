@@ -12,7 +12,7 @@ import pytest
 
 from dropforge.artifacts import dataset_key
 from dropforge.chat import encode_lines
-from dropforge.errors import BackendError, RetryableError
+from dropforge.errors import RetryableError
 from dropforge.judge import Outcome, Sample
 from lambdas.judge import batch, collect, plan, submit
 from lambdas.judge.cheap import Sent
@@ -26,6 +26,7 @@ MODEL = {
     "version": "new",
     "backend": "openai",
     "model_id": "ft:tuned",
+    "base_model": "small",
     "base_model_id": "small",
     "spec": "s",
 }
@@ -233,16 +234,26 @@ def test_a_deployment_for_batches_alone_leaves_unread_what_it_cannot_be_asked_ag
     assert sorted(outcomes(judging.samples())) == [Outcome.UNSCORED, *[Outcome.WIN] * 5]
 
 
-def test_what_such_a_deployment_did_not_do_in_a_batch_fails_the_run(
+def test_what_such_a_deployment_did_not_do_in_a_batch_stays_unscored(
     judging: Judging, provider: BatchProvider
 ) -> None:
     provider.ends, provider.undone = "expired", 1
     judging.answer()
     judging.submit()
     provider.refuses_chats = answers(400)
-    with pytest.raises(BackendError):
+    judging.collect()
+    assert sorted(outcomes(judging.samples())) == [Outcome.UNSCORED, *[Outcome.WIN] * 5]
+
+
+def test_a_provider_in_trouble_is_no_deployment_for_batches_alone(
+    judging: Judging, provider: BatchProvider
+) -> None:
+    provider.ends, provider.undone = "expired", 1
+    judging.answer()
+    judging.submit()
+    provider.refuses_chats = answers(503)
+    with pytest.raises(RetryableError):
         judging.collect()
-    assert len(judging.samples()) == 3
 
 
 def test_a_create_whose_answer_was_lost_makes_one_batch(
@@ -342,6 +353,46 @@ def test_a_provider_that_is_down_is_asked_again_later(
     provider.refuses = None
     judging.collect()
     assert len(provider.batches) == 1
+
+
+def test_time_is_counted_from_when_a_batch_was_created(
+    judging: Judging, provider: BatchProvider
+) -> None:
+    """Not from the intent: a provider may have been down for a day before it took the batch."""
+    judging.answer()
+    provider.refuses = answers(503)
+    with pytest.raises(RetryableError):
+        judging.submit()
+    waiting_since(judging, 27 * 3600)
+    provider.refuses, provider.stays = None, True
+    judging.submit()
+    found = collect.handler(judging.state, None)
+    assert (found["done"], found["poll_seconds"]) == (False, 5)
+    assert provider.batches[0]["status"] != "cancelled"
+
+
+def test_prompts_that_may_have_been_sent_are_not_written_again(
+    judging: Judging, provider: BatchProvider
+) -> None:
+    judging.answer()
+    prefix = f"judge/shop/{judging.state['plan']['hash']}/"
+    before = {key: judging.world.store.read(key) for key in judging.world.listed(prefix)}
+    for key in judging.world.listed("judge/shop/answers/"):
+        judging.world.store.delete(key)
+    asked = len(provider.chats)
+    provider.chat = lambda model, messages: "Something else."
+    judging.answer()
+    assert {key: judging.world.store.read(key) for key in judging.world.listed(prefix)} == before
+    assert len(provider.chats) == asked
+
+
+def test_evaluation_of_another_system_prompt_is_another_one(judging: Judging) -> None:
+    first = judging.state["plan"]["hash"]
+    text = f"backend: openai\nmodel: small\nsystem_prompt: Be brief.\njudge: {{{CHEAP}}}\n"
+    judging.world.put_project(text)
+    about = {"dataset": {"hash": "d"}, "poll": {"model": MODEL}}
+    again = {**judging.world.drop("id,question,answer\n", "exports/shop/b.csv"), **about}
+    assert plan.handler(again, None)["hash"] != first
 
 
 def waiting_since(judging: Judging, seconds: float) -> None:

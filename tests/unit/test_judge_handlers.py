@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from dropforge.artifacts import Verdict, evaluation_key
+from dropforge.backends import pointers
+from dropforge.errors import RetryableError
 from dropforge.judge import Question
-from dropforge.project import ProjectConfig
+from dropforge.project import MAX_THREADS, Judging, ProjectConfig
+from dropforge.providers import Access
 from dropforge.settings import JudgeSettings
 from lambdas.judge import batch, plan
-from lambdas.judge.asking import MAX_THREADS, Pace, Panel, at_once, tasks, threads
+from lambdas.judge.asking import Kept, Pace, Panel, answers, at_once, tasks, threads
+from tests.support.moves import forget
 from tests.support.provider import Messages, Provider
+from tests.support.provider import answers as refusing
 from tests.support.tickets import ticket, tickets_csv
 from tests.support.world import World
 
@@ -240,13 +245,13 @@ def test_first_error_stops_what_waits() -> None:
 def test_tasks_and_threads_keep_to_the_concurrency(
     concurrency: int, each: int, together: int
 ) -> None:
-    config = ProjectConfig(backend="openai", model="m", judge={"concurrency": concurrency})
+    config = ProjectConfig(backend="openai", model="m", judge=Judging(concurrency=concurrency))
     assert (threads(config), tasks(config)) == (each, together)
     assert each * together <= concurrency
 
 
 def test_panel_counts_calls_by_ticket(provider: Provider) -> None:
-    config = ProjectConfig(backend="openai", model="m", judge={"model": "judge"})
+    config = ProjectConfig(backend="openai", model="m", judge=Judging(model="judge"))
     settings = JudgeSettings(
         bucket="b", table="t", providers={}, endpoint_name="e",
         judge_base_url=provider.url, judge_secret_arn="",
@@ -271,3 +276,147 @@ def test_first_look_asks_the_golden_questions_and_no_other(
     assert state["plan"]["batches"][0] == plan.GOLDEN
     state = world.run(state, until="judge")
     assert state["batches"].count({"batch": plan.GOLDEN}) == 1
+
+
+CHAMPION = {"version": "old", "backend": "openai", "model_id": "ft:old"}
+
+
+def with_golden(world: World, provider: Provider, count: int) -> dict[str, Any]:
+    """A champion in place, so many golden questions in force, and a challenger trained."""
+    answering(provider, lambda question: RIGHT.get(question, "It takes 30 days."))
+    world.put_project(LOOKS)
+    lines = [{"question": f"How long is {n}?", "reference": "30 days."} for n in range(count)]
+    world.take(world.put("projects/shop/golden.jsonl", "\n".join(map(json.dumps, lines))))
+    pointers.promote(world.registry, "shop", CHAMPION, who="ann", why="", at=1.0)
+    return trained(world, provider, LOOKS)
+
+
+def test_many_golden_questions_are_asked_by_several_tasks(world: World, provider: Provider) -> None:
+    state = with_golden(world, provider, 60)
+    assert state["plan"]["batches"][:4] == [-1, -2, -3, 0]
+    state = world.run(state, until="verdict")
+    golden = [k for k in world.listed(f"judge/shop/{state['plan']['hash']}/") if "golden" in k]
+    assert [key.rpartition("/")[2] for key in golden] == [f"golden-00{n}.jsonl" for n in (1, 2, 3)]
+    sizes = [world.store.read(key).count(b"\n") for key in golden]
+    assert sizes == [25, 25, 10]
+    found = verdict(world, state).evaluation.golden
+    assert found is not None
+    assert (found.questions, found.right["challenger"]) == (60, 60)
+    assert found.against == "champion"
+
+
+def test_champion_that_is_gone_is_left_out_of_the_golden_questions(
+    world: World, provider: Provider
+) -> None:
+    """It is judged on the tickets by what is kept; the base is what `worse` refers to then."""
+    state = with_golden(world, provider, 3)
+    inner = provider.chat
+    provider.chat = lambda model, messages: (
+        "It takes 30 days." if model == "small" else "No." if "How long" in messages[-1]["content"]
+        and model == "ft:tuned" else inner(model, messages)
+    )  # fmt: skip
+    item = {"run": state["run"], "plan": state["plan"], "model": state["poll"]["model"]}
+    batch.handler({**item, "batch": 0}, None)
+    forget(provider, ["ft:old"])
+    state = world.run(state, until="verdict")
+    evaluation = verdict(world, state).evaluation
+    assert "champion" in evaluation.comparisons
+    assert evaluation.golden is not None
+    assert evaluation.golden.against == "base"
+    assert len(evaluation.golden.worse) == 3
+    assert set(evaluation.golden.right) == {"challenger", "base"}
+
+
+def test_golden_questions_wait_for_a_champion_whose_provider_is_in_trouble(
+    world: World, provider: Provider
+) -> None:
+    state = with_golden(world, provider, 1)
+    provider.refuses = lambda handler: (
+        refusing(503)(handler) if b"ft:old" in handler.body else handler._post_chat()
+    )
+    item = {"run": state["run"], "plan": state["plan"], "model": state["poll"]["model"]}
+    with pytest.raises(RetryableError):
+        batch.handler({**item, "batch": -1}, None)
+
+
+def settings_of(world: World, provider: Provider) -> JudgeSettings:
+    access = {"openai": Access(base_url=provider.url, secret_arn="")}
+    return JudgeSettings(
+        bucket=world.bucket, table=world.table, providers=access, endpoint_name="e",
+        judge_base_url=provider.url, judge_secret_arn="",
+    )  # fmt: skip
+
+
+def test_answer_of_an_endpoints_base_is_not_that_of_another_base_model(
+    world: World, provider: Provider
+) -> None:
+    config = ProjectConfig(backend="openai", model="m")
+
+    def ask(base_model: str) -> int:
+        prompts = [[{"role": "user", "content": "?"}]]
+        asked = (config, settings_of(world, provider), world.store, "shop", "openai", "e-base")
+        answers(*asked, prompts, base_model=base_model)
+        return len(provider.chats)
+
+    assert [ask("small"), ask("small"), ask("large"), ask("large")] == [1, 1, 2, 2]
+
+
+def test_opinion_is_asked_for_once_and_an_unreadable_one_again(
+    world: World, provider: Provider
+) -> None:
+    config = ProjectConfig(backend="openai", model="m", judge=Judging(model="judge"))
+    kept = Kept(world.store, "shop")
+    said = iter(["no idea", json.dumps({"winner": "A", "confidence": 0.9})])
+    provider.chat = lambda model, messages: next(said)
+    asked = [Question("one.base.0.first", 0, [{"role": "user", "content": "?"}])]
+
+    def ask() -> str:
+        return Panel(config, settings_of(world, provider), kept).ask(asked)[0]
+
+    assert ask() == "no idea"
+    assert ask() == ask() != "no idea"
+    assert len(provider.chats) == 2
+
+
+def test_batch_that_is_tried_again_pays_for_no_opinion_again(
+    world: World, provider: Provider
+) -> None:
+    answering(provider, lambda question: RIGHT[question])
+    state = world.run(trained(world, provider, LOOKS), until="judge")
+    keys = [k for k in world.listed(f"judge/shop/{state['plan']['hash']}/") if "batch-" in k]
+    before, asked = {key: world.store.read(key) for key in keys}, len(provider.chats)
+    for key in keys:
+        world.store.delete(key)
+    for index in range(len(keys)):
+        batch.handler({**state, "model": state["poll"]["model"], "batch": index}, None)
+    assert len(provider.chats) == asked
+    assert {key: world.store.read(key) for key in keys} == before
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_similarity_that_is_refused_is_left_out(
+    world: World, provider: Provider, status: int
+) -> None:
+    state = embedding(world, provider, status)
+    state = world.run(state, until="verdict")
+    assert set(verdict(world, state).evaluation.scores["challenger"]) == {"chrf"}
+
+
+def test_no_judge_is_paid_before_the_similarities_are_there(
+    world: World, provider: Provider
+) -> None:
+    state = embedding(world, provider, 503)
+    with pytest.raises(RetryableError):
+        world.run(state, until="judge")
+    assert "judge" not in {chat["model"] for chat in provider.chats}
+
+
+def embedding(world: World, provider: Provider, status: int) -> dict[str, Any]:
+    """A project with an embedding model that answers with this status, about to be judged."""
+    answering(provider, lambda question: RIGHT[question])
+    looks = LOOKS.replace("judge: {", "judge: {embedding_model: e, ")
+    state = trained(world, provider, looks)
+    provider.refuses = lambda handler: (
+        refusing(status)(handler) if handler.path.endswith("/embeddings") else handler._post_chat()
+    )
+    return state

@@ -96,6 +96,32 @@ def test_unscored_tickets_are_no_evidence() -> None:
     assert is_clear(unscored, GATE, 200) is None
 
 
+@pytest.mark.parametrize(("scored", "clear"), [(MIN_SCORED - 1, None), (MIN_SCORED, "above")])
+def test_champion_that_is_hardly_scored_keeps_judging_going(scored: int, clear: str | None) -> None:
+    seen = [
+        Sample(s.id, "", "", {}, {**s.judged, "champion": judged(outcome)}, {})
+        for i, s in enumerate(samples({"base": 1.0}, 60))
+        for outcome in [Outcome.WIN if i < scored else Outcome.UNSCORED]
+    ]
+    assert is_clear(seen, GATE, 200) == clear
+
+
+def test_judging_goes_on_where_the_tickets_say_other_than_their_customers() -> None:
+    """Forty customers with a ticket each, and one with two hundred that go the other way."""
+
+    def seen(many: Outcome, one: Outcome) -> list[Sample]:
+        alone = [Sample(f"a{i}", "", "", {}, {"base": judged(many)}, {}) for i in range(40)]
+        heavy = [
+            Sample(f"b{i}", "", "", {}, {"base": judged(one)}, {}, cluster="b") for i in range(200)
+        ]
+        return alone + heavy
+
+    assert is_clear(seen(Outcome.WIN, Outcome.WIN), GATE, 200) == "above"
+    assert is_clear(seen(Outcome.WIN, Outcome.LOSS), GATE, 200) is None
+    assert is_clear(seen(Outcome.LOSS, Outcome.LOSS), GATE, 200) == "below"
+    assert is_clear(seen(Outcome.LOSS, Outcome.WIN), GATE, 200) is None
+
+
 def test_strict_gate_asks_for_more_tickets() -> None:
     seen = samples({"base": 0.9}, 40)
     assert is_clear(seen, GATE, 200) == "above"

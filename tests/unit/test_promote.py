@@ -152,6 +152,21 @@ def test_failed_checks_count_beyond_the_opponents(ours: int, theirs: int, verdic
     assert verdict == "promote" or "(pii 6)" in decision.reasons[0]
 
 
+def test_checks_are_held_against_a_champion_that_answered_half_on_its_own_tickets() -> None:
+    found = msgspec.structs.replace(
+        evaluation(comparison(85, 15), champion(30, 20)),
+        failing={"challenger": 20, "base": 20, "champion": 10},
+        failed={"challenger": {"long": 20}},
+        answered={"challenger": 100, "base": 100, "champion": 50},
+        failing_beside={"base": 20, "champion": 10},
+    )
+    assert decide(found, GATE).verdict == "promote"
+    worse = msgspec.structs.replace(found, failing_beside={"base": 20, "champion": 13})
+    decision = decide(worse, GATE)
+    assert decision.verdict == "reject"
+    assert "13 of 50 answers fail a check (of all 100: long 20), 10" in decision.reasons[0]
+
+
 @pytest.mark.parametrize(
     ("low", "floor", "verdict"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
+from dropforge.backends.traffic import read_traffic
 from dropforge.cli.watch import describe
 from dropforge.errors import PromotionError
 from lambdas.edge import Edge
@@ -18,6 +19,7 @@ from lambdas.promote import handler as promote_handler
 from tests.support.promotions import (
     APPROVAL,
     CANARY,
+    PROJECT,
     count,
     judged,
     let_pass,
@@ -141,8 +143,62 @@ def test_two_runs_at_once_one_moves_the_pointer_and_the_other_says_why(
         with pytest.raises(PromotionError, match="Somebody else moved"):
             promote(second)
     assert pointer(world)["version"] == "one"
-    assert promote(second)["promoted"], "tried again, it is judged by what stands now"
-    assert pointer(world)["previous"] == "one"
+    assert not promote(second)["promoted"], "it was not judged against what stands now"
+    assert (pointer(world)["version"], pointer(world)["previous"]) == ("one", "old")
+
+
+@pytest.mark.parametrize("project", [PROJECT, CANARY])
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("old", "third", "from old to third"),
+        (None, "third", "from base to third"),
+        ("old", "base", "from old to base"),
+    ],
+)
+def test_model_that_was_judged_against_another_champion_is_not_promoted(
+    world: World, project: str, before: str | None, after: str, changed: str
+) -> None:
+    if before:
+        reigns(world, before)
+    state = judged(world, "new", project)
+    reigns(world, after)
+    was = raw(world)
+    assert promote(state) | {"version": ""} == {
+        "promoted": False,
+        "canary": False,
+        "running": False,
+        "version": "",
+    }
+    assert raw(world) == was
+    why = f"the champion changed {changed} since it was judged: drop the file again"
+    assert said(world, state) == f"the champion stays as it was ({why})"
+
+
+def test_base_that_holds_the_champions_place_is_no_change(world: World) -> None:
+    """It holds it since a first canary began; a run that was judged before names no champion."""
+    promote(judged(world, "first", CANARY))
+    pointers.stop_canary(world.registry, "shop", who="ann", why="", at=1.0)
+    assert pointer(world)["version"] == "base"
+    assert promote(judged(world, "new", CANARY))["running"]
+
+
+def test_file_whose_model_was_left_can_be_dropped_again(world: World) -> None:
+    """After an alarm, too little traffic, nobody's yes or another champion; not after harm."""
+    world.put_project(CANARY)
+    state = world.drop("x")
+    run_id = state["run"]["run_id"]
+    noted = {"status": SUCCEEDED, "promoted": False, "train": {"version": "new"}}
+    world.registry.update("shop", f"run#{run_id}", noted)
+    again = world.drop("x")
+    assert again["run"]["run_id"] == run_id, "the gate said no: the same file is the same answer"
+    world.registry.update("shop", f"run#{run_id}", {"not_promoted": "nobody approved it in time"})
+    again = world.drop("x")
+    assert again["run"]["run_id"] != run_id
+    third = {**noted, "not_promoted": "the canary ended: errors"}
+    world.registry.update("shop", f"run#{again['run']['run_id']}", third)
+    world.registry.put("shop", "standing#new", {"state": "rolled back"})
+    assert world.drop("x") == again
 
 
 # --- approval
@@ -306,11 +362,48 @@ def test_canary_with_bad_ratings_goes_back(world: World) -> None:
     assert pointer(world)["why"].startswith("good ratings 10 % of 40 against 100 % of 40")
 
 
+def test_ratings_that_do_not_count_are_not_sent_over(world: World) -> None:
+    """A champion may have been rated for 400 days, and often by who named it."""
+    begun(world)
+    for number in range(30):
+        rate(world, "old", "champion", True, -HOUR * (number + 1))
+        rate(world, "old", "pinned", True, number)
+    for number in range(3):
+        rate(world, "old", "champion", True, number)
+        rate(world, "new", "challenger", False, number)
+    sent: list[dict[str, Any]] = []
+    events = world.registry._table.meta.client.meta.events
+
+    def note(parsed: dict[str, Any], **_: Any) -> None:
+        sent.extend(parsed["Items"])
+
+    events.register("after-call.dynamodb.Query", note)
+    try:
+        traffic = read_traffic(world.registry, "shop", pointer(world))
+    finally:
+        events.unregister("after-call.dynamodb.Query", note)
+    assert [(r.challengers, r.good) for r in traffic.ratings].count((False, True)) == 3
+    assert [(r.challengers, r.good) for r in traffic.ratings].count((True, False)) == 3
+    assert len(sent) == 6
+    assert all(set(item) == {"at", "rating"} for item in sent)
+
+
 def test_canary_that_nobody_asks_ends_without_blame(world: World) -> None:
     state = begun(world)
     let_pass(world, 73 * HOUR)
     assert look(state)["running"] is False
     assert "not enough traffic in 72 hours" in said(world, state)
+    assert (world.registry.model("shop", "new") or {})["standing"] == ""
+
+
+def test_canary_whose_answers_cost_too_much_ends_without_blame(world: World) -> None:
+    state = begun(world)
+    count(world, "challenger", 100, completion_tokens=10**6)
+    count(world, "champion", 99)
+    assert look(state)["running"]
+    count(world, "champion", 900)
+    assert look(state)["running"] is False
+    assert "10,040 tokens an answer against 100: 100.4 times, allowed 2" in said(world, state)
     assert (world.registry.model("shop", "new") or {})["standing"] == ""
 
 
@@ -331,12 +424,16 @@ def test_run_notices_a_canary_that_somebody_ended(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = begun(world)
-    about: dict[str, Any] = {"who": "alarm", "why": "alarm dropforge-ApiSlow", "at": time.time()}
+    about: dict[str, Any] = {
+        "who": "alarm",
+        "why": "alarm dropforge-ApiServerErrors",
+        "at": time.time(),
+    }
     assert pointers.stop_canary(world.registry, "shop", **about) == "new"
     metrics(capsys)
     assert look(state)["promoted"] is False
-    ended = "the champion stays as it was (the canary was ended by alarm: alarm dropforge-ApiSlow)"
-    assert said(world, state) == ended
+    ended = "the canary was ended by alarm: alarm dropforge-ApiServerErrors"
+    assert said(world, state) == f"the champion stays as it was ({ended})"
     assert "CanariesEnded" not in metrics(capsys), "the alarm's function has counted it"
 
 
@@ -383,11 +480,42 @@ def test_look_that_loses_a_race_looks_again(world: World, monkeypatch: pytest.Mo
     assert look(state)["running"] is False
 
 
+def test_alarm_between_look_and_end_is_what_the_run_tells(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The look decides to end a canary that an alarm has just ended."""
+    state = begun(world)
+    count(world, "challenger", 60, errors=20)
+    count(world, "champion", 500)
+    end = pointers.end_canary
+
+    def alarmed(*arguments: Any, **more: Any) -> bool:
+        about: dict[str, Any] = {"who": "alarm", "why": "5xx", "at": 1.0, "rolled_back": False}
+        assert end(world.registry, "shop", "new", **about)
+        return end(*arguments, **more)
+
+    metrics(capsys)
+    with monkeypatch.context() as patch:
+        patch.setattr(pointers, "end_canary", alarmed)
+        assert look(state) | {"version": ""} == {
+            "promoted": False,
+            "canary": True,
+            "running": True,
+            "wait_seconds": 1,
+            "version": "",
+        }
+    assert look(state)["running"] is False
+    assert "the canary was ended by alarm: 5xx" in said(world, state)
+    assert "CanariesEnded" not in metrics(capsys), "the alarm's function has counted it"
+    assert (world.registry.model("shop", "new") or {})["standing"] == ""
+
+
 def test_alarm_between_look_and_finish_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look decides to finish by a pointer that an alarm has just changed."""
     state = begun(world)
     world.registry.update("shop", "champion", {"canary.step": 1})
     count(world, "challenger", 100, step="01")
+    count(world, "champion", 100, step="01")
     let_pass(world, 2 * HOUR)
     move = pointers.promote
 
@@ -410,6 +538,65 @@ def test_run_that_fails_takes_its_canary_along(world: World) -> None:
     assert "canary" not in pointer(world)
     assert pointer(world)["who"] == "fail"
     assert world.run_item(state)["status"] == FAILED
+
+
+def test_canary_is_ended_after_the_failure_was_noted_even_where_no_message_can_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = begun(world)
+    caught = {**state, "error": {"Error": "States.Timeout", "Cause": ""}}
+    stop, seen = pointers.stop_canary, []
+
+    def stops(*arguments: Any, **about: Any) -> Any:
+        seen.append(world.run_item(state)["status"])
+        return stop(*arguments, **about)
+
+    monkeypatch.setattr(fail, "stop_canary", stops)
+    with monkeypatch.context() as patch:
+        patch.setattr("dropforge.backends.store.Store.write", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            fail.handler(caught, None)
+    assert "canary" not in pointer(world)
+    fail.handler(caught, None)
+    assert seen == [RUNNING, FAILED]
+
+
+def test_canary_that_begins_while_its_run_fails_is_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure is told after the stage has looked, and before it begins the canary."""
+    reigns(world)
+    state = judged(world, "new", CANARY)
+    start = pointers.start_canary
+
+    def aborted(*arguments: Any, **more: Any) -> Any:
+        fail.handler({**state, "error": {"Error": "ABORTED", "Cause": ""}}, None)
+        return start(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pointers, "start_canary", aborted)
+        with pytest.raises(PromotionError, match="its run is failed"):
+            promote(state)
+    assert "canary" not in pointer(world)
+    assert pointer(world)["version"] == "old"
+    assert world.run_item(state)["status"] == FAILED
+    assert (world.registry.model("shop", "new") or {})["standing"] == ""
+
+
+def test_stage_killed_before_it_looked_at_its_run_looks_when_it_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reigns(world)
+    state = judged(world, "new", CANARY)
+    with monkeypatch.context() as patch:
+        patch.setattr(promote_handler, "_stop_unless_running", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            promote(state)
+    world.registry.update("shop", "run#run-of-new", {"status": FAILED})
+    assert pointer(world)["canary"]["version"] == "new"
+    with pytest.raises(PromotionError, match="its run is failed"):
+        promote(state)
+    assert "canary" not in pointer(world)
 
 
 def test_run_that_fails_leaves_the_canary_of_another(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dropforge.artifacts import Verdict, evaluation_key, recorded_key
+from dropforge.backends import Completion
 from dropforge.backends.migration import Migration
 from dropforge.backends.openai_api import OpenAIBackend
 from dropforge.chat import decode_examples
@@ -79,6 +80,12 @@ def verdict(world: World, state: dict[str, Any]) -> Verdict:
     return world.store.load(evaluation_key("shop", state["evaluation"]["hash"]), Verdict)
 
 
+def lose_answers(world: World) -> None:
+    """The answers that an earlier evaluation asked for are gone."""
+    for key in world.listed("judge/shop/answers/"):
+        world.store.delete(key)
+
+
 def asked(provider: Provider, model: str) -> int:
     return sum(chat["model"] == model for chat in provider.chats)
 
@@ -132,10 +139,24 @@ def test_champion_that_is_gone_before_its_date_is_judged_by_its_recorded_answers
 ) -> None:
     record(world, promoted(world, provider))
     state = started(world, provider)
+    lose_answers(world)
     forget(provider, [OLD])
     found = verdict(world, world.run(state, until="verdict"))
     assert found.evaluation.recorded == {"champion": "2026-12-24"}
     assert found.evaluation.comparisons["champion"].scored == found.evaluation.samples
+
+
+def test_champion_that_is_gone_still_has_the_answers_that_it_was_judged_by(
+    world: World, provider: Provider
+) -> None:
+    """They were asked for when it was the challenger, on the same tickets, and are kept."""
+    promoted(world, provider)
+    state = started(world, provider)
+    forget(provider, [OLD])
+    found = verdict(world, world.run(state, until="verdict"))
+    against = found.evaluation.comparisons["champion"]
+    assert against.scored == found.evaluation.samples
+    assert not found.evaluation.recorded
 
 
 def test_champion_whose_provider_is_down_is_judged_by_its_recorded_answers(
@@ -144,11 +165,12 @@ def test_champion_whose_provider_is_down_is_judged_by_its_recorded_answers(
     """And without any, the batch is tried again: the provider may come back."""
     recording = promoted(world, provider)
     state = world.run(started(world, provider), until="plan")
+    lose_answers(world)
 
-    def old_one_is_down(self: Any, model: str, *rest: Any) -> str:
+    def old_one_is_down(self: Any, model: str, *rest: Any) -> Completion:
         if model == OLD:
             raise RetryableError("The provider did not answer.")
-        return str(complete(self, model, *rest))
+        return complete(self, model, *rest)
 
     complete = OpenAIBackend.complete
     monkeypatch.setattr(OpenAIBackend, "complete", old_one_is_down)
@@ -166,6 +188,7 @@ def test_gone_champion_without_recorded_answers_is_left_out_and_named(
     version = promoted(world, provider)["poll"]["model"]["version"]
     set_clock(monkeypatch, day)
     state = started(world, provider)
+    lose_answers(world)
     forget(provider, [OLD])
     found = verdict(world, world.run(state, until="verdict"))
     assert set(found.evaluation.comparisons) == {"base"}
@@ -180,6 +203,7 @@ def test_champion_that_refuses_for_another_reason_fails_the_judging(
     """A revoked key is no end of a model: nothing may be promoted for it."""
     promoted(world, provider)
     state = world.run(started(world, provider), until="plan")
+    lose_answers(world)
 
     def no_key(handler: Any) -> None:
         known = OLD.encode() not in handler.body

@@ -3,10 +3,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from math import inf, nan
 
 import boto3
 import pytest
+from boto3.dynamodb.conditions import Attr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -102,6 +104,19 @@ def test_items_are_complete_over_many_pages(registry: Registry) -> None:
     assert len(registry.items("shop", "clean#")) == 5
 
 
+def test_items_are_those_that_meet_a_condition_with_what_is_asked_for(registry: Registry) -> None:
+    for i in range(6):
+        item = {
+            "at": i + 0.5,
+            "arm": "champion" if i % 2 else "challenger",
+            "filler": "x" * 350_000,
+        }
+        registry.put("shop", f"feedback#v1#{i}", item)
+    where = Attr("arm").eq("champion") & Attr("at").gte(Decimal("1.5"))
+    found = registry.items("shop", "feedback#v1#", where=where, only=("at", "arm"))
+    assert found == [{"at": at, "arm": "champion"} for at in (1.5, 3.5, 5.5)]
+
+
 def test_projects_are_those_with_a_configuration(registry: Registry) -> None:
     for name in ("shop", "bank", "shop"):
         registry.put_config(name, {"hash": "h"})
@@ -127,6 +142,31 @@ def test_claim_passes_on_after_a_failure_alone(
     runs(registry, one=status)
     assert registry.claim_drop("shop", "content", "two") == holder
     assert registry.claim_drop("shop", "content", "two") == holder
+
+
+@pytest.mark.parametrize(
+    ("noted", "standing", "holder"),
+    [
+        ({"not_promoted": "the canary was ended by alarm"}, None, "two"),
+        ({"not_promoted": "the canary ended: errors"}, "rolled back", "one"),
+        ({"not_promoted": "v2 answers already"}, "promoted", "two"),
+        ({"not_promoted": ""}, None, "one"),
+        ({"promoted": False}, None, "one"),
+        ({"promoted": True}, "promoted", "one"),
+    ],
+)
+def test_claim_passes_on_from_a_model_that_was_left_and_is_not_rolled_back(
+    registry: Registry, noted: dict[str, object], standing: str | None, holder: str
+) -> None:
+    registry.claim_drop("shop", "content", "one")
+    registry.claim_job("shop", "spec", 1, "one")
+    run = {"run_id": "one", "status": SUCCEEDED, "train": {"version": "v2"}, **noted}
+    registry.put("shop", "run#one", run)
+    if standing:
+        registry.put("shop", "standing#v2", {"state": standing})
+    assert registry.claim_drop("shop", "content", "two") == holder
+    assert registry.claim_drop("shop", "content", "three") == holder
+    assert not registry.claim_job("shop", "spec", 1, "two"), "a trained job is not begun anew"
 
 
 def test_claim_of_a_run_not_yet_noted_stands(registry: Registry) -> None:

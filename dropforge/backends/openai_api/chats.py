@@ -22,6 +22,8 @@ from dropforge.backends.connection import Connection, HttpAnswer, HttpError
 from dropforge.errors import BackendError, RetryableError
 
 TRIES = 3
+TOTAL_S = 240.0
+"""For all tries of one question together: a function has more than one question in its time."""
 LONGEST_WAIT_S = 20.0
 PASSING = (408, 409, 429)
 
@@ -40,7 +42,7 @@ class Chats:
 
     Args:
         base_url: with the path that stands before `/chat/completions`.
-        timeout: seconds for one try.
+        timeout: seconds for one try; `total`: for all tries of a question, waits included.
         not_served: what to do about a model that is unknown there (404).
     """
 
@@ -51,6 +53,7 @@ class Chats:
         timeout: float,
         *,
         not_served: str,
+        total: float = TOTAL_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._origin = base_url
@@ -60,7 +63,7 @@ class Chats:
             "Content-Type": "application/json",
             "Accept": "application/json",
         }
-        self._timeout = timeout
+        self._timeout, self._total = timeout, total
         self._not_served = not_served
         self._sleep = sleep
         self._own = threading.local()
@@ -68,7 +71,8 @@ class Chats:
     def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """The greedy answer; an answer that the provider held back is empty.
 
-        What may pass is tried three times in all, after the time that the provider asks for.
+        What may pass is tried three times in all, after the time that the provider asks for, as far
+        as there is time.
 
         Raises:
             RetryableError: it did not pass, or the answer cannot be read.
@@ -86,23 +90,25 @@ class Chats:
         raise self._refusal(answer.status, error)
 
     def _asked(self, body: bytes) -> HttpAnswer:
+        end = time.monotonic() + self._total
         for left in reversed(range(TRIES)):
+            now = time.monotonic()
             try:
                 answer = self._connection().request(
                     "POST",
                     self._target,
                     body,
                     self._headers,
-                    deadline=time.monotonic() + self._timeout,
+                    deadline=min(end, now + self._timeout),
                 )
             except HttpError as error:
-                if not left:
-                    raise RetryableError("The provider did not answer.") from error
                 wait = _backoff(TRIES - left)
+                if not left or time.monotonic() + wait >= end:
+                    raise RetryableError("The provider did not answer.") from error
             else:
-                if not left or not _may_pass(answer.status):
-                    return answer
                 wait = _asked_to_wait(answer) or _backoff(TRIES - left)
+                if not left or not _may_pass(answer.status) or time.monotonic() + wait >= end:
+                    return answer
             self._sleep(wait)
         raise AssertionError("unreachable")  # the last try returns or raises
 

@@ -113,8 +113,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             self._send(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": "Send JSON."})
             return
+        path = urlsplit(self.path).path
+        if self.server.lines is not None and path != "/finish":
+            # A browser's spare connection may outlive the listening socket.
+            ended = "The command has ended. Labels given so far are kept."
+            self._send(HTTPStatus.GONE, {"error": ended})
+            return
         try:
-            self._obey(urlsplit(self.path).path, body)
+            self._obey(path, body)
         except msgspec.MsgspecError as error:
             self._send(HTTPStatus.BAD_REQUEST, {"error": f"Not understood: {error}."})
         except (BotoCoreError, ClientError, DropforgeError) as error:
