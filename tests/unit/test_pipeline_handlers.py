@@ -541,7 +541,7 @@ def test_challenger_meets_the_champion_pinned_when_judging_began(
     old = {"version": "old", "backend": "openai", "model_id": "ft:old"}
     pointers.promote(world.registry, "shop", old, who="ann", why="", at=1.0)
     state = world.run(trained(world, provider), until="plan")
-    assert state["plan"]["champion"] == old
+    assert state["plan"]["champion"] == {**old, "base_model": ""}
     new = {"version": "new", "backend": "openai", "model_id": "ft:new"}
     pointers.promote(world.registry, "shop", new, who="bob", why="", at=2.0)
     for index in state["plan"]["batches"]:
