@@ -297,7 +297,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     Attributes:
         flips: pairs where a judge named another winner when the answers changed places: ties.
-        win_rate: ties as half a win; the interval by resampling whole customers.
+        win_rate: ties as half a win; the interval with whole customers as its units.
         anytime: an interval that holds wherever judging stopped.
         e_value: evidence that the win rate lies above the gate's lower bound; 1 / alpha passes.
         length_controlled: the win rate if both answers had been of the same length.

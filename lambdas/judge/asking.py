@@ -78,11 +78,6 @@ def threads(config: ProjectConfig) -> int:
     return min(config.judge.concurrency, MAX_THREADS)
 
 
-def tasks(config: ProjectConfig) -> int:
-    """How many tasks of the Map run at once, so that all together keep to `concurrency`."""
-    return config.judge.tasks
-
-
 class Kept(NamedTuple):
     """Where the answers of a project's models and judges are kept."""
 
@@ -116,7 +111,7 @@ class Panel:
         self._threads = threads(config)
         self._kept = kept
         share = judging.requests_per_minute
-        self._pace = Pace(share / tasks(config) if share else None)
+        self._pace = Pace(share / judging.tasks if share else None)
         self.calls: dict[str, list[AnswerUsage]] = {}
 
     def ask(self, questions: Sequence[Question]) -> list[str]:

@@ -21,7 +21,6 @@ from dropforge.judge import Sample, choose_samples, cluster_of, evaluation_hash,
 from dropforge.lifecycle import shutdown_of
 from dropforge.recorded import prompt_digest
 from lambdas.edge import Edge, Event, Result, stage
-from lambdas.judge.asking import tasks
 
 GOLDEN = -1
 """Stands for the first golden questions among the batches of tickets, -2 for the next, and on."""
@@ -87,7 +86,7 @@ def _first(edge: Edge, event: Event) -> dict[str, Any]:
         "customers": len({cluster_of(ticket) for ticket in samples}),
         "judged": 0,
         "batches": [],
-        "concurrency": tasks(edge.config),
+        "concurrency": judging.tasks,
         "cheap": judging.speed == "cheap",
     }
 

@@ -18,7 +18,7 @@ from dropforge.project import MAX_THREADS, Judging, ProjectConfig
 from dropforge.providers import Access
 from dropforge.settings import JudgeSettings
 from lambdas.judge import batch, plan
-from lambdas.judge.asking import Kept, Pace, Panel, answers, at_once, tasks, threads
+from lambdas.judge.asking import Kept, Pace, Panel, answers, at_once, threads
 from tests.support.moves import forget
 from tests.support.provider import Messages, Provider
 from tests.support.provider import answers as refusing
@@ -246,7 +246,7 @@ def test_tasks_and_threads_keep_to_the_concurrency(
     concurrency: int, each: int, together: int
 ) -> None:
     config = ProjectConfig(backend="openai", model="m", judge=Judging(concurrency=concurrency))
-    assert (threads(config), tasks(config)) == (each, together)
+    assert (threads(config), config.judge.tasks) == (each, together)
     assert each * together <= concurrency
 
 

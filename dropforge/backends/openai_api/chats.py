@@ -140,7 +140,7 @@ def _may_pass(status: int) -> bool:
 
 def _backoff(tries: int) -> float:
     """Half a second, doubled, with up to a quarter less, so that threads do not meet again."""
-    return float(0.25 * 2**tries * (1 - random.random() / 4))  # noqa: S311  # noqa: S311
+    return float(0.25 * 2**tries * (1 - random.random() / 4))  # noqa: S311  (no secret)
 
 
 def _asked_to_wait(answer: HttpAnswer) -> float | None:

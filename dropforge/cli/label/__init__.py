@@ -6,7 +6,7 @@ import getpass
 import sys
 import webbrowser
 from collections.abc import Callable
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console, Group
@@ -150,7 +150,7 @@ def _obey(session: Session, console: Console, meant: str | None) -> None:
         if not session.undo():
             _say(console, "There is nothing to undo.")
     elif meant in get_args(Choice):
-        session.choose(meant)  # type: ignore[arg-type]
+        session.choose(cast("Choice", meant))
     else:
         _say(console, KEYS)
 
