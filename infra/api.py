@@ -295,7 +295,7 @@ def _access_log_format() -> apigateway.AccessLogFormat:
         "method": "$context.httpMethod",
         "route": "$context.resourcePath",
         "status": "$context.status",
-        "project": "$context.authorizer.project",
+        "project": "$context.authorizer.principalId",
         "latency_ms": "$context.responseLatency",
         "integration_ms": "$context.integration.latency",
         "error": "$context.error.responseType",

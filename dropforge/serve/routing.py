@@ -13,6 +13,7 @@ import msgspec
 from dropforge.providers import Backend, is_hosted
 from dropforge.serve import ModelNotFoundError, NoChampionError
 from dropforge.serve.arms import Arm, Asker, Challenger
+from dropforge.serve.options import CollectOptions, ServeOptions
 
 MAX_VERSION_CHARACTERS = 200
 
@@ -27,6 +28,7 @@ class Champion(msgspec.Struct, frozen=True):
     version: str
     backend: Backend
     model_id: str
+    previous: str | None = None
     canary: Challenger | None = None
 
 
@@ -37,6 +39,8 @@ class ServedProject(msgspec.Struct, frozen=True):
     model: str = ""
     base_model_id: str | None = None
     system_prompt: str | None = None
+    serve: ServeOptions = ServeOptions()
+    collect: CollectOptions | None = None
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
@@ -172,14 +176,22 @@ def _not_found(name: str | None) -> ModelNotFoundError:
     )
 
 
+def fallbacks(route: Route, options: ServeOptions, registry: Registry) -> list[Route]:
+    """Who answers in place of a champion that does not, in the project's order.
+
+    Nobody answers for a model that was asked for by its own name. What cannot be asked is left out.
+    """
+    return []
+
+
 def upstream_payload(
-    fields: dict[str, Any], route: Route, system_prompt: str | None
+    fields: dict[str, Any], route: Route, system_prompt: str | None, *, stream: bool = False
 ) -> dict[str, Any]:
     """What the model's server is asked: the caller's fields, the server's name for the model.
 
     The project's system prompt goes first where the caller brings none: the model was trained on
-    it. Nothing is asked for as a stream. SageMaker gets no `model`: a header names the inference
-    component there.
+    it. A stream is always asked for with its usage. SageMaker gets no `model`: a header names the
+    inference component there.
     """
     dropped = ("model", "stream", "stream_options")
     payload = {name: value for name, value in fields.items() if name not in dropped}
@@ -189,4 +201,6 @@ def upstream_payload(
         payload["messages"] = [prompt, *payload["messages"]]
     if is_hosted(route.backend):
         payload["model"] = route.model_id
+    if stream:
+        payload["stream"], payload["stream_options"] = True, {"include_usage": True}
     return payload

@@ -39,7 +39,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
                 {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{stage}/*"}
             ],
         },
-        "context": {"project": owner["project"], "token_name": owner["name"]},
+        "context": {"projects": owner["project"], "token_name": owner["name"]},
     }
 
 

@@ -7,67 +7,64 @@ from typing import Any
 
 import msgspec
 
+from dropforge.serve import ChatError
 from dropforge.serve.arms import answer_id
-from dropforge.serve.routing import Champion, ModelVersion, Route, ServedProject
+from dropforge.serve.routing import Champion, ModelVersion, ServedProject
+from lambdas.chat.edge import Answer
+from lambdas.chat.exchange import Exchange
 
 Body = dict[str, Any]
 
 
-def completion(upstream: Body, route: Route, *, request_id: str, at: float) -> Body:
-    """The upstream's completion under the name of the version that wrote it."""
+def completion(exchange: Exchange) -> Body:
+    """An exchange's completion under the name of the version that wrote it."""
+    call, route, upstream = exchange.call, exchange.route, exchange.completion or {}
     return {
         **upstream,
-        "id": answer_id(upstream.get("id"), request_id, route.version, route.arm),
+        "id": answer_id(upstream.get("id"), call.request_id, route.version, route.arm),
         "object": "chat.completion",
-        "created": upstream.get("created") or int(at),
+        "created": upstream.get("created") or int(call.at),
         "model": route.model,
     }
 
 
-def stream(completion: Body, *, include_usage: bool) -> str:
-    """A whole completion as server-sent events: role, content and finish of each choice, [DONE]."""
-    chunks = _chunks(completion, include_usage=include_usage)
-    return "".join(f"data: {msgspec.json.encode(chunk).decode()}\n\n" for chunk in chunks) + (
-        "data: [DONE]\n\n"
-    )
+def events(exchange: Exchange, answer: Answer, *, include_usage: bool) -> Iterator[bytes]:
+    """An exchange's chunks as server-sent events, under the name of the version that wrote them.
+
+    A failure under way becomes an event with OpenAI's error body, and no [DONE] follows it.
+
+    Args:
+        answer: is told of such a failure, for the log.
+    """
+    call, route = exchange.call, exchange.route
+    named: Body | None = None
+    try:
+        for chunk in exchange.chunks or ():
+            if not include_usage:
+                chunk.pop("usage", None)
+                if not chunk.get("choices"):
+                    continue
+            if named is None:
+                called = answer_id(chunk.get("id"), call.request_id, route.version, route.arm)
+                named = {"id": called, "object": "chat.completion.chunk", "model": route.model}
+                named["created"] = chunk.get("created") or int(call.at)
+            yield b"data: " + msgspec.json.encode({**chunk, **named}) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+    except ChatError as error:
+        answer.fail(error)
+        yield b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
 
 
-def _chunks(completion: Body, *, include_usage: bool) -> Iterator[Body]:
-    copied = ("id", "created", "model", "system_fingerprint", "service_tier")
-    frame: Body = {name: completion[name] for name in copied if name in completion}
-    frame["object"] = "chat.completion.chunk"
-    if include_usage:
-        frame["usage"] = None
-    for choice in completion["choices"]:
-        rest = dict(choice["message"])
-        role = {"role": rest.pop("role", "assistant"), "content": ""}
-        if "tool_calls" in rest:
-            calls = enumerate(rest["tool_calls"] or ())
-            rest["tool_calls"] = [{"index": index, **call} for index, call in calls]
-        delta = {name: value for name, value in rest.items() if value not in (None, [])}
-        for part, logprobs, finish in (
-            (role, None, None),
-            (delta, choice.get("logprobs"), None),
-            ({}, None, choice.get("finish_reason") or "stop"),
-        ):
-            entry = {
-                "index": choice.get("index", 0),
-                "delta": part,
-                "logprobs": logprobs,
-                "finish_reason": finish,
-            }
-            yield {**frame, "choices": [entry]}
-    if include_usage:
-        yield {**frame, "choices": [], "usage": completion.get("usage")}
-
-
-def model_list(
+def model_cards(
     project: str,
     champion: Champion | None,
     served: ServedProject | None,
     versions: list[ModelVersion],
-) -> Body:
-    """Every name a caller can put into `model`. `root` is the version behind an alias."""
+) -> list[Body]:
+    """Every name of a project that a caller can put into `model`.
+
+    `root` is the version behind an alias.
+    """
     ready = {version.version: version for version in versions if version.model_id}
     cards = []
     if champion:
@@ -82,7 +79,7 @@ def model_list(
     if served:
         cards.append(model_card(project, "base"))
     cards += [model_card(project, name, version=version) for name, version in ready.items()]
-    return {"object": "list", "data": cards}
+    return cards
 
 
 def model_card(

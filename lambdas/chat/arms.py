@@ -1,8 +1,8 @@
-"""A routed request: its model asked, another one where that fails, and a canary's numbers kept.
+"""A canary's numbers, kept once the caller has the answer.
 
-Without a canary nothing is written. With one, an answer's arm is counted after the answer
-(registry items `arm#…`), and while the canary shadows, the request goes to the shadow queue. Both
-fail open: they get WRITE_SECONDS each, and what they could not do becomes a metric.
+Without a canary nothing is written. With one, an answer's arm is counted (registry items `arm#…`),
+and while the canary shadows, the request goes to the shadow queue. Both fail open: they get
+WRITE_SECONDS each, and what they could not do becomes a metric.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from dropforge.backends.awsapi import AwsError, Queue, Table
 from dropforge.backends.connection import HttpError
 from dropforge.serve import ChatError
 from dropforge.serve.arms import FAILED, Arm, Challenger, Tally
-from dropforge.serve.routing import Route, upstream_payload
 from lambdas.chat.edge import Call
-from lambdas.chat.upstream import Upstream
+from lambdas.chat.exchange import Exchange
 
 WRITE_SECONDS = 0.1
 CHALLENGER_SHARE = 0.5
@@ -41,71 +40,41 @@ class ShadowChat(msgspec.Struct, frozen=True):
 
 
 class Arms:
-    """Asks the models that requests are routed to; lives as long as its container."""
+    """Counts the requests of canaries, and hands them to who shadows."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        table: Table,
-        shadow_queue: str,
-        clock: Callable[[], float] = time.monotonic,
+        self, table: Table, shadow_queue: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._upstream = upstream
         self._table = table
         self._shadow_queue = shadow_queue
         self._queue: Queue | None = None
         self._clock = clock
 
-    def complete(
-        self, call: Call, route: Route, fields: Body, prompt: str | None
-    ) -> tuple[Body, Route]:
-        """The completion, and the route that it came from: `route`, or its fallback.
+    def count(self, exchange: Exchange) -> None:
+        """Adds an exchange to the numbers of its arm; what no canary is about counts for none.
 
-        Raises:
-            ChatError: the model, and its fallback where there is one, gave no answer; with its
-                route.
+        Answers from the cache count for none, nor does what the caller did wrong.
         """
-        payload = upstream_payload(fields, route, prompt)
-        began = self._clock()
-        allowed = (call.deadline - began) * CHALLENGER_SHARE
-        deadline = began + allowed if route.fallback else call.deadline
-        try:
-            body = self._upstream.complete(route, payload, deadline)
-        except ChatError as error:
-            if route.fallback:
-                return self._fall_back(call, route.fallback, fields, prompt, error)
-            if route.canary and is_failure(error):
-                self._count(call, route.canary, route.arm, FAILED)
-            error.route = route
-            raise
-        if canary := route.canary:
-            seconds = self._clock() - began
-            late = seconds > allowed and not canary.shadow  # a shadow is given the whole time
-            tally = FAILED if late else Tally.of(body, seconds, canary.slow_seconds)
-            self._count(call, canary, route.arm, tally)
-            if canary.shadow:
-                self._shadow(call, canary, payload)
-        return body, route
-
-    def _fall_back(
-        self, call: Call, route: Route, fields: Body, prompt: str | None, failure: ChatError
-    ) -> tuple[Body, Route]:
-        """The champion's answer to what the challenger did not answer.
-
-        A request that both refuse is the caller's mistake, and nobody's error.
-        """
-        call.metrics["ChatFallbacks"] = 1
-        failed = True
-        try:
-            payload = upstream_payload(fields, route, prompt)
-            return self._upstream.complete(route, payload, call.deadline), route
-        except ChatError as error:
-            failed = is_failure(failure)
-            error.route = route
-            raise
-        finally:
-            if route.canary and failed:
-                self._count(call, route.canary, "challenger", FAILED)
+        asked, call, error = exchange.asked, exchange.call, exchange.error
+        canary = asked.canary
+        if canary is None or not exchange.began:
+            return
+        if exchange.route is not asked:  # a fallback answered, or refused as well
+            if error is None or is_failure(error):
+                self._count(call, canary, asked.arm, FAILED)
+            return
+        if error is not None:
+            if is_failure(error):
+                self._count(call, canary, asked.arm, FAILED)
+            return
+        seconds = exchange.ended - exchange.began
+        allowed = (call.deadline - exchange.began) * CHALLENGER_SHARE
+        late = seconds > allowed and not canary.shadow  # a shadow is given the whole time
+        whole = exchange.completion or {}
+        tally = FAILED if late else Tally.of(whole, seconds, canary.slow_seconds)
+        self._count(call, canary, asked.arm, tally)
+        if canary.shadow:
+            self._shadow(call, canary, exchange.payload)
 
     def _count(self, call: Call, canary: Challenger, arm: Arm, tally: Tally) -> None:
         numbers = msgspec.structs.asdict(tally)

@@ -1,6 +1,7 @@
-"""API Gateway's proxy events as calls, and answers as proxy results.
+"""API Gateway's proxy events as calls, and answers as heads and bodies.
 
 Shapes: docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
+and …/response-transfer-mode-lambda.html
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import base64
 import binascii
 import os
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -20,28 +22,39 @@ from dropforge.serve.routing import Route
 
 LAMBDA_MARGIN_SECONDS = 0.5
 
+CacheState = Literal["off", "miss", "hit", "semantic"]
+
 
 class Call(msgspec.Struct):
     """One request of an authorized caller.
 
     Attributes:
         path: below the stage, decoded, whatever base path a custom domain puts in front.
-        project: the token's; empty where the route needs no token.
+        projects: those that the token may use; none where the route needs no token.
+        project: the one that is used; the only one, until a model's name chooses another.
+        token_id: the token's public name, the same after it was rotated.
+        budget_usd: what the token may spend in a month; None: there is no limit.
         deadline: a point on time.monotonic().
         at: the time of arrival, seconds since the epoch.
         metrics: what else the log line counts.
+        after: what is done once the caller has the answer, in this order.
     """
 
     method: str
     path: str
     request_id: str
+    projects: tuple[str, ...]
     project: str
     token_name: str
+    token_id: str
+    budget_usd: float | None
     deadline: float
     at: float
     raw_body: str
     is_base64: bool
-    metrics: dict[str, int] = {}
+    headers: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    after: list[Callable[[], None]] = []
 
     @classmethod
     def from_event(cls, event: dict[str, Any], context: Any, seconds: float) -> Call:
@@ -51,17 +64,28 @@ class Call(msgspec.Struct):
             seconds = min(seconds, left)
         about = event.get("requestContext") or {}
         authorizer = about.get("authorizer") or {}
+        projects = tuple(filter(None, (authorizer.get("projects") or "").split(",")))
+        budget = authorizer.get("budget_usd")
         return cls(
             method=event["httpMethod"],
             path=_path(event),
             request_id=about.get("requestId") or os.urandom(16).hex(),
-            project=authorizer.get("project") or "",
+            projects=projects,
+            project=projects[0] if len(projects) == 1 else "",
             token_name=authorizer.get("token_name") or "",
+            token_id=authorizer.get("token_id") or "",
+            budget_usd=float(budget) if budget else None,
             deadline=time.monotonic() + seconds,
             at=time.time(),
             raw_body=event.get("body") or "",
             is_base64=bool(event.get("isBase64Encoded")),
+            headers=event.get("headers") or {},
         )
+
+    def header(self, name: str) -> str:
+        """The request header's value, or ""; its name is matched without regard to case."""
+        wanted = name.lower()
+        return next((v for key, v in self.headers.items() if key.lower() == wanted), "")
 
     def body(self) -> bytes:
         """Raises InvalidRequestError for what is no text at all."""
@@ -85,23 +109,26 @@ class Answer(msgspec.Struct):
     """What the caller gets, and what the log says about it.
 
     Attributes:
+        parts: the body where it comes bit by bit, in place of `body`.
         route: which model answered; None where none was asked.
         code: the error's class, if it is one; the model's server may have told the caller another.
         cause: what Dropforge itself says of a failure. Never a text that a caller wrote.
     """
 
     status: int
-    body: str
+    body: str = ""
     content_type: str = "application/json"
     headers: dict[str, str] = {}
+    parts: Iterator[bytes] | None = None
     route: Route | None = None
+    cache: CacheState = "off"
     code: str | None = None
     cause: str | None = None
 
     @classmethod
-    def json(cls, body: object, *, route: Route | None = None) -> Answer:
+    def json(cls, body: object, *, route: Route | None = None, cache: CacheState = "off") -> Answer:
         """A 200 with a JSON body."""
-        return cls(200, msgspec.json.encode(body).decode(), route=route)
+        return cls(200, msgspec.json.encode(body).decode(), route=route, cache=cache)
 
     @classmethod
     def failure(cls, error: ChatError) -> Answer:
@@ -128,13 +155,17 @@ class Answer(msgspec.Struct):
         answer.cause = f"{type(error).__name__} in {at}"
         return answer
 
-    def proxy_result(self, request_id: str) -> dict[str, Any]:
-        """What API Gateway expects of a proxy integration."""
+    def fail(self, error: ChatError) -> None:
+        """Notes for the log what went wrong while the body was under way."""
+        self.code, self.cause = error.code.lower(), _cause(error)
+
+    def head(self, request_id: str) -> dict[str, Any]:
+        """Status and headers, as API Gateway wants them before a streamed body."""
         headers = {
             "Content-Type": self.content_type,
             "Cache-Control": "no-store",
             "x-request-id": request_id,
-            "x-dropforge-cache": "off",
+            "x-dropforge-cache": self.cache,
             **self.headers,
         }
         if self.route:
@@ -142,12 +173,7 @@ class Answer(msgspec.Struct):
             headers["x-dropforge-arm"] = self.route.arm
             if self.route.replaces:
                 headers["x-dropforge-fallback"] = self.route.replaces
-        return {
-            "statusCode": self.status,
-            "headers": headers,
-            "body": self.body,
-            "isBase64Encoded": False,
-        }
+        return {"statusCode": self.status, "headers": headers}
 
 
 def _cause(error: ChatError) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from dropforge.backends.awsapi import Table
-from dropforge.serve import ChatError, ChatRequest, Feedback, InvalidApiKeyError, SimpleChat, parse
-from dropforge.serve.arms import Asker
-from dropforge.serve.routing import Route, resolve
+from dropforge.serve import (
+    ChatRequest,
+    Feedback,
+    InvalidApiKeyError,
+    InvalidRequestError,
+    SimpleChat,
+    parse,
+)
+from dropforge.serve.routing import resolve
 from lambdas.chat import answers
-from lambdas.chat.arms import Arms
+from lambdas.chat.answering import Answering
 from lambdas.chat.edge import Answer, Call
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.store import ProjectStore
-from lambdas.chat.upstream import Upstream
 
 
 class Front:
@@ -25,7 +30,7 @@ class Front:
     def __init__(self, settings: ChatSettings) -> None:
         table = Table(settings.table)
         self._store = ProjectStore(table)
-        self._arms = Arms(Upstream(settings), table, settings.shadow_queue)
+        self._answering = Answering(settings, table, self._store)
 
     def health(self, call: Call) -> Answer:
         """GET /health: this function runs. It says nothing of what stands behind it."""
@@ -34,35 +39,43 @@ class Front:
     def chat(self, call: Call) -> Answer:
         """POST /v1/chat: a message in, the text of an answer out."""
         request, _ = parse(call.body(), SimpleChat)
-        asked = self._complete(call, request.model, request.payload(), request.user)
-        completion, route = asked
-        text = completion["choices"][0]["message"].get("content") or ""
-        body = {"id": completion["id"], "message": text, "model": route.model}
-        return Answer.json(body, route=route)
+        _choose(call, request.model)
+        exchange = self._answering.answer(
+            call, request.model, request.payload(), stream=False, user=request.user
+        )
+        whole = answers.completion(exchange)
+        text = whole["choices"][0]["message"].get("content") or ""
+        body = {"id": whole["id"], "message": text, "model": exchange.route.model}
+        return Answer.json(body, route=exchange.route, cache=exchange.cache)
 
     def chat_completions(self, call: Call) -> Answer:
-        """POST /v1/chat/completions: OpenAI's; a stream is delivered whole."""
+        """POST /v1/chat/completions: OpenAI's."""
         request, fields = parse(call.body(), ChatRequest)
-        completion, route = self._complete(call, request.model, fields)
-        if not request.stream:
-            return Answer.json(completion, route=route)
+        _choose(call, request.model)
+        stream = bool(request.stream)
+        exchange = self._answering.answer(call, request.model, fields, stream=stream)
+        about: dict[str, Any] = {"route": exchange.route, "cache": exchange.cache}
+        if not stream:
+            return Answer.json(answers.completion(exchange), **about)
+        answer = Answer(200, content_type="text/event-stream; charset=utf-8", **about)
         usage = bool(request.stream_options and request.stream_options.include_usage)
-        body = answers.stream(completion, include_usage=usage)
-        return Answer(200, body, content_type="text/event-stream; charset=utf-8", route=route)
+        answer.parts = answers.events(exchange, answer, include_usage=usage)
+        return answer
 
     def models(self, call: Call) -> Answer:
-        """GET /v1/models: every name that the token's project can put into `model`."""
-        project = _project(call)
-        champion = self._store.champion(project)
-        served = self._store.project(project)
-        return Answer.json(
-            answers.model_list(project, champion, served, self._store.versions(project))
-        )
+        """GET /v1/models: every name that the token's projects can put into `model`."""
+        cards = []
+        for project in _projects(call):
+            champion = self._store.champion(project)
+            served = self._store.project(project)
+            versions = self._store.versions(project)
+            cards += answers.model_cards(project, champion, served, versions)
+        return Answer.json({"object": "list", "data": cards})
 
     def model(self, call: Call) -> Answer:
         """GET /v1/models/{id}: one of them; `<project>` alone is the champion."""
-        project = _project(call)
         name = call.path.removeprefix("/v1/models/")
+        project = _choose(call, name)
         route = resolve(name, project, self._store)
         version = None
         if route.version != "base":
@@ -73,30 +86,32 @@ class Front:
 
     def feedback(self, call: Call) -> Answer:
         """POST /v1/feedback: a rating of one answer, kept for the project."""
-        project = _project(call)
         feedback, _ = parse(call.body(), Feedback)
+        project = _choose(call, feedback.model)
         self._store.rate(project, feedback, by=call.token_name, at=call.at)
+        self._answering.rated(call, feedback)
         return Answer.json({"id": feedback.id, "object": "feedback", "rating": feedback.rating})
 
-    def _complete(
-        self, call: Call, name: str | None, fields: dict[str, Any], user: str | None = None
-    ) -> tuple[dict[str, Any], Route]:
-        project = _project(call)
-        asker = Asker(f"{project}\0{call.token_name}", call.request_id, fields, user)
-        route = resolve(name, project, self._store, asker)
-        try:
-            served = self._store.project(project)
-            prompt = served.system_prompt if served else None
-            written, route = self._arms.complete(call, route, fields, prompt)
-        except ChatError as error:
-            error.route = error.route or route
-            raise
-        body = answers.completion(written, route, request_id=call.request_id, at=call.at)
-        return body, route
 
-
-def _project(call: Call) -> str:
-    """The token's project. Without an authorizer in front there is none, and no access."""
-    if not call.project:
+def _projects(call: Call) -> tuple[str, ...]:
+    """The token's projects. Without an authorizer in front there are none, and no access."""
+    if not call.projects:
         raise InvalidApiKeyError("No API key was provided.")
+    return call.projects
+
+
+def _choose(call: Call, name: str | None) -> str:
+    """The project of the call: the one that the model's name begins with, or the token's only one.
+
+    A name that begins with no project of the token stays for `resolve` to refuse.
+    """
+    projects = _projects(call)
+    named = (name or "").partition("/")[0]
+    if named in projects:
+        call.project = named
+    elif not call.project and not name:
+        raise InvalidRequestError(
+            f"This token may use {len(projects)} projects: begin `model` with one of them.",
+            param="model",
+        )
     return call.project

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dropforge.serve import ChatError, MethodNotAllowedError, UnknownRouteError
@@ -28,8 +28,46 @@ ROUTES: dict[str, dict[str, Callable[[Front, Call], Answer]]] = {
 }
 
 
-def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """One proxy event in, one proxy result out. Raises only where its settings are wrong."""
+class Response:
+    """An answer under way. `parts` are read once; `finish` is called when the caller has them.
+
+    Attributes:
+        head: `statusCode` and `headers`, before any of the body.
+    """
+
+    def __init__(self, call: Call, answer: Answer, route: str, started: float) -> None:
+        self._call, self._answer, self._route, self._started = call, answer, route, started
+        self._first = time.perf_counter()
+        self.head = answer.head(call.request_id)
+
+    def parts(self) -> Iterator[bytes]:
+        """The body, whole or bit by bit as the model writes it. Raises nothing on purpose."""
+        if self._answer.parts is None:
+            yield self._answer.body.encode()
+        else:
+            yield from self._answer.parts
+
+    def finish(self) -> None:
+        """What is left to do without the caller waiting for it, and the log line."""
+        spent = time.perf_counter() - self._started
+        for work in self._call.after:
+            try:
+                work()
+            except Exception as error:
+                self._call.metrics["AfterworkFailed"] = 1
+                self._answer.cause = self._answer.cause or type(error).__name__
+        line = log_line(
+            self._call,
+            self._answer,
+            route=self._route,
+            milliseconds=spent * 1000,
+            first_byte=(self._first - self._started) * 1000,
+        )
+        print(line, flush=True)
+
+
+def handler(event: dict[str, Any], context: object) -> Response:
+    """One proxy event in, its response out. Raises only where its settings are wrong."""
     started = time.perf_counter()
     call = Call.from_event(event, context, _settings().deadline_seconds)
     route = pattern(call.path)
@@ -39,9 +77,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         answer = Answer.failure(error)
     except Exception as error:  # the last resort: the caller is told nothing, the log the place
         answer = Answer.crash(error)
-    elapsed = (time.perf_counter() - started) * 1000
-    print(log_line(call, answer, route=route, milliseconds=elapsed))
-    return answer.proxy_result(call.request_id)
+    return Response(call, answer, route, started)
 
 
 def pattern(path: str) -> str:

@@ -17,8 +17,10 @@ class ChatSettings(msgspec.Struct, frozen=True):
         table: the registry.
         endpoint_name: the SageMaker endpoint that holds the inference components.
         providers: the hosted providers that answer, by the name of their backend.
-        deadline_seconds: until a request is given up, from its arrival. API Gateway waits for 29.
+        deadline_seconds: until a request is given up, from its arrival.
         shadow_queue: the URL of the queue for a shadowing challenger; empty: there is none.
+        collect_queue: the URL of the queue for answers that become training data; or empty.
+        cache_table: answers that are given again; empty: none are.
     """
 
     table: str
@@ -26,6 +28,8 @@ class ChatSettings(msgspec.Struct, frozen=True):
     providers: dict[str, Access] = {}
     deadline_seconds: float = 25.0
     shadow_queue: str = ""
+    collect_queue: str = ""
+    cache_table: str = ""
 
     @classmethod
     def from_environment(cls) -> ChatSettings:

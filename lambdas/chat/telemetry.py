@@ -17,10 +17,13 @@ _METRICS = (
     {"Name": "ChatRequests", "Unit": "Count"},
     {"Name": "ChatErrors", "Unit": "Count"},
     {"Name": "ChatLatency", "Unit": "Milliseconds"},
+    {"Name": "ChatFirstByte", "Unit": "Milliseconds"},
 )
 
 
-def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> str:
+def log_line(
+    call: Call, answer: Answer, *, route: str, milliseconds: float, first_byte: float
+) -> str:
     """The request in one line of JSON: who, which route and model, how it ended, how long it took.
 
     Chat requests carry metrics by project, and those of a canary by project and arm, too.
@@ -30,9 +33,12 @@ def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> 
 
     Args:
         route: the pattern of the path. The path itself may hold what a caller made up.
+        milliseconds: until the caller had the whole answer.
+        first_byte: until the first of it was ready.
     """
+    failed = answer.status >= 500 or (answer.parts is not None and answer.code is not None)
     record: dict[str, Any] = {
-        "level": "ERROR" if answer.status >= 500 else "INFO",
+        "level": "ERROR" if failed else "INFO",
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME", "chat"),
         "message": "request",
         "request_id": call.request_id,
@@ -42,6 +48,8 @@ def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> 
         "project": call.project,
         "token_name": call.token_name,
         "ChatLatency": round(milliseconds, 3),
+        "ChatFirstByte": round(first_byte, 3),
+        "cache": answer.cache,
     }
     if answer.route:
         record.update(model=answer.route.model, arm=answer.route.arm)
@@ -62,5 +70,5 @@ def log_line(call: Call, answer: Answer, *, route: str, milliseconds: float) -> 
             record.update(call.metrics)
         record["_aws"] = {"Timestamp": int(call.at * 1000), "CloudWatchMetrics": directives}
         record["ChatRequests"] = 1
-        record["ChatErrors"] = int(answer.status >= 500)
+        record["ChatErrors"] = int(failed)
     return msgspec.json.encode(record).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,6 +58,19 @@ class Upstream:
         except HttpError as error:
             raise UpstreamError("The connection to the model failed.") from error
         return _completion(body)
+
+    def stream(
+        self, route: Route, payload: dict[str, Any], deadline: float
+    ) -> Iterator[dict[str, Any]]:
+        """The chunks of a streamed completion. The first one has come when this returns.
+
+        Raises:
+            ChatError: as `complete`; while iterating, UpstreamTimeoutError and UpstreamError.
+        """
+        from dropforge.serve.streams import chunks
+
+        kept = {k: v for k, v in payload.items() if k not in ("stream", "stream_options")}
+        return chunks(self.complete(route, kept, deadline))
 
     def _ask_hosted(self, route: Route, body: bytes, deadline: float) -> bytes:
         access = self._settings.providers.get(route.backend)

@@ -33,7 +33,7 @@ from dropforge.drop import MAX_BYTES, Drop, content_identity, parse_event
 from dropforge.errors import DropforgeError, NoDataError, ProjectError, TooLargeError
 from dropforge.golden import encode_golden, golden_hash, parse_golden
 from dropforge.project import ProjectConfig, parse_project
-from dropforge.providers import is_hosted
+from dropforge.project.served import config_item
 from dropforge.settings import DropSettings
 from lambdas import edge
 
@@ -96,17 +96,8 @@ class Intake:
         if (self._registry.get(project, "config") or {}).get("hash") != config.hash:
             snapshot = project_snapshot_key(project, config.hash)
             self._store.write(snapshot, config.model_dump_json())
-            own_gpus = not is_hosted(config.backend)
-            item = {
-                "hash": config.hash,
-                "backend": config.backend,
-                "model": config.model,
-                "base_model_id": self._settings.base_component if own_gpus else config.model,
-                "system_prompt": config.system_prompt,
-                "monthly": config.monthly,
-                "extract": config.extract is not None,
-                "updated_at": time.time(),
-            }
+            item = config_item(config, self._settings.base_component)
+            item["updated_at"] = time.time()
             self._registry.put_config(project, item)
         self._clear_message(key)
         return config

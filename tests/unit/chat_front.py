@@ -46,13 +46,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 class Result:
-    """A proxy result, as the caller sees it."""
+    """A response read to its end, as the caller sees it."""
 
-    def __init__(self, proxy: dict[str, Any]) -> None:
-        assert proxy["isBase64Encoded"] is False
-        self.status: int = proxy["statusCode"]
-        self.headers: dict[str, str] = proxy["headers"]
-        self.text: str = proxy["body"]
+    def __init__(self, response: chat.Response) -> None:
+        self.status: int = response.head["statusCode"]
+        self.headers: dict[str, str] = response.head["headers"]
+        self.text = b"".join(response.parts()).decode()
+        response.finish()
 
     def json(self) -> Any:
         return json.loads(self.text)

@@ -8,9 +8,7 @@ from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -20,19 +18,14 @@ from pydantic import (
 from dropforge.artifacts import Hyperparameters, digest
 from dropforge.errors import ProjectError
 from dropforge.patterns import check_pattern
-from dropforge.providers import Backend, Hosted
+from dropforge.project.section import Choice, Section, Share, Text
+from dropforge.project.serving import Collecting, Serving
+from dropforge.providers import Hosted
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-Share = Annotated[float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(max_length=20_000)]
-"""A length makes pydantic refuse lone surrogates too, which no JSON can carry."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Columns(_Section):
+class Columns(Section):
     """Where an export keeps what: a table's column, or a dotted path into a JSON object.
 
     Only what is not recognised by itself has to be named. `role` and `text` make an export one
@@ -53,7 +46,7 @@ class Columns(_Section):
     time: Text | None = None
 
 
-class Roles(_Section):
+class Roles(Section):
     """What an export calls the two sides of a conversation, beside the usual words."""
 
     customer: tuple[Text, ...] = ()
@@ -61,7 +54,7 @@ class Roles(_Section):
     ignored: tuple[Text, ...] = ()
 
 
-class Cleaning(_Section):
+class Cleaning(Section):
     """What is kept of an export and what is taken out of it."""
 
     redact: Literal["rules", "presidio"] = "rules"
@@ -70,7 +63,7 @@ class Cleaning(_Section):
     shortest_answer: Annotated[int, Field(ge=1, le=10_000)] = 2
 
 
-class Budget(_Section):
+class Budget(Section):
     """What training may cost, in US dollars; a run that would cost more stops before it spends."""
 
     training_usd: Annotated[float, Field(ge=0)] | None = None
@@ -86,7 +79,7 @@ def _as_written(value: object) -> object:
 Start = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_as_written)]
 
 
-class Extract(_Section):
+class Extract(Section):
     """A SQL query whose result is dropped as an export.
 
     `url_secret` names the secret that holds the database's SQLAlchemy URL. `cursor` is a column of
@@ -112,7 +105,7 @@ class Extract(_Section):
         return self
 
 
-class Training(_Section):
+class Training(Section):
     """How a model is trained. Hyperparameters left out take the recipe's or provider's value."""
 
     epochs: Annotated[int, Field(ge=1, le=50)] = 3
@@ -138,14 +131,7 @@ class Training(_Section):
         return self.model_dump(exclude_none=True, exclude=ours)
 
 
-class Choice(_Section):
-    """A backend and the base model that it trains."""
-
-    backend: Backend
-    model: Annotated[str, Field(min_length=1, max_length=500)]
-
-
-class Shutdown(_Section):
+class Shutdown(Section):
     """What happens before the model that answers goes dark at its provider.
 
     With `retrain`, the same dataset is trained on the next backend of the list once no more than
@@ -156,7 +142,7 @@ class Shutdown(_Section):
     days: Annotated[int, Field(ge=1, le=365)] = 30
 
 
-class JudgeChoice(_Section):
+class JudgeChoice(Section):
     """One judge: which model, asked how (`dropforge/judges/<template>/`), and where it answers.
 
     Without a `provider` it answers at the deployment's `judge_base_url`; `converse` is Amazon
@@ -168,7 +154,7 @@ class JudgeChoice(_Section):
     provider: Hosted | Literal["converse"] | None = None
 
 
-class Checks(_Section):
+class Checks(Section):
     """What an answer must keep to, whatever the judge says; every failed check is counted.
 
     `format` is a regular expression that the whole answer matches. Personal data that stands
@@ -259,7 +245,7 @@ class Judging(JudgeChoice):
         return (first, *self.panel)
 
 
-class Gate(_Section):
+class Gate(Section):
     """What a challenger must show before it answers customers.
 
     `lower_bound`: the win rate against the base must be shown to lie above it, at most `alpha` of
@@ -281,7 +267,7 @@ class Gate(_Section):
     agreement: Share | None = None
 
 
-class CanaryPlan(_Section):
+class CanaryPlan(Section):
     """How a challenger that passed the gate is let at live traffic before it answers all of it.
 
     `steps` are its shares, one after the other; with `shadow_minutes` it first answers nobody, but
@@ -313,7 +299,7 @@ class CanaryPlan(_Section):
         return value
 
 
-class Drift(_Section):
+class Drift(Section):
     """The regular look at the model in production, by the golden questions.
 
     Without golden questions, `samples` test tickets of its own dataset stand for them. `tolerance`:
@@ -350,6 +336,8 @@ class ProjectConfig(Choice):
     shutdown: Shutdown = Shutdown()
     monthly: bool = False
     extract: Extract | None = None
+    serve: Serving = Serving()
+    collect: Collecting | None = None
 
     @model_validator(mode="after")
     def _choices_differ(self) -> Self:

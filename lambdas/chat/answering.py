@@ -1,0 +1,125 @@
+"""The way of one chat request: limits, model, cache, budget, answer, and what is done after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dropforge.backends.awsapi import Table
+from dropforge.serve import ChatError, Feedback
+from dropforge.serve.arms import Asker
+from dropforge.serve.limits import check_limits
+from dropforge.serve.options import ServeOptions
+from dropforge.serve.routing import fallbacks, resolve
+from dropforge.serve.streams import Assembly, chunks
+from lambdas.chat.arms import Arms
+from lambdas.chat.budget import Budgets
+from lambdas.chat.cache import AnswerCache
+from lambdas.chat.chain import Chain
+from lambdas.chat.collecting import Collector
+from lambdas.chat.edge import Call
+from lambdas.chat.ensemble import Ensembles
+from lambdas.chat.exchange import Exchange
+from lambdas.chat.settings import ChatSettings
+from lambdas.chat.store import ProjectStore
+from lambdas.chat.upstream import Upstream
+
+Body = dict[str, Any]
+
+
+class Answering:
+    """Answers chat requests from one registry's models; lives as long as its container."""
+
+    def __init__(self, settings: ChatSettings, table: Table, store: ProjectStore) -> None:
+        upstream = Upstream(settings)
+        self._store = store
+        self._chain = Chain(upstream)
+        self._ensembles = Ensembles(settings)
+        self._cache = AnswerCache(settings, upstream)
+        self._budgets = Budgets(table)
+        self._arms = Arms(table, settings.shadow_queue)
+        self._collector = Collector(settings.collect_queue)
+
+    def answer(
+        self, call: Call, name: str | None, fields: Body, *, stream: bool, user: str | None = None
+    ) -> Exchange:
+        """The request's exchange, with a completion or, where `stream` is set, with chunks.
+
+        Raises:
+            ChatError: what the caller is told; with its route once that is known.
+        """
+        exchange = self._begin(call, name, fields, stream=stream, user=user)
+        call.after.append(lambda: self._after(exchange))
+        try:
+            if not self._cache.find(exchange):
+                self._ask(exchange)
+        except ChatError as error:
+            error.route = error.route or exchange.route
+            exchange.error, exchange.ended = error, time.monotonic()
+            raise
+        if exchange.chunks is not None:
+            exchange.chunks = _recorded(exchange, exchange.chunks)
+            return exchange
+        exchange.ended = time.monotonic()
+        if stream and exchange.completion:
+            exchange.chunks = chunks(exchange.completion)
+        return exchange
+
+    def rated(self, call: Call, feedback: Feedback) -> None:
+        """What a rating of one of its answers changes, once the caller has been told."""
+        call.after.append(lambda: self._collector.rate(call, feedback))
+        if feedback.rating < 0:
+            call.after.append(lambda: self._cache.forget(call, feedback))
+
+    def _begin(
+        self, call: Call, name: str | None, fields: Body, *, stream: bool, user: str | None
+    ) -> Exchange:
+        project = call.project
+        served = self._store.project(project)
+        options = served.serve if served else ServeOptions()
+        check_limits(fields, options)
+        asker = Asker(f"{project}\0{call.token_id}", call.request_id, fields, user)
+        route = resolve(name, project, self._store, asker)
+        return Exchange(
+            call=call,
+            fields=fields,
+            asked=route,
+            options=options,
+            collect=served.collect if served else None,
+            prompt=served.system_prompt if served else None,
+            stream=stream,
+            route=route,
+        )
+
+    def _ask(self, exchange: Exchange) -> None:
+        self._budgets.hold(exchange)
+        exchange.began = time.monotonic()
+        if exchange.options.ensemble and exchange.asked.arm == "champion":
+            self._ensembles.ask(exchange, self._store)
+        else:
+            options, asked = exchange.options, exchange.asked
+            self._chain.ask(exchange, lambda: fallbacks(asked, options, self._store))
+        exchange.first = time.monotonic()
+
+    def _after(self, exchange: Exchange) -> None:
+        """Each for itself fails open: what one could not do becomes a metric of the call."""
+        self._budgets.settle(exchange)
+        self._arms.count(exchange)
+        self._cache.keep(exchange)
+        self._collector.keep(exchange)
+
+
+def _recorded(exchange: Exchange, parts: Iterator[Body]) -> Iterator[Body]:
+    """The same chunks; what they make is the exchange's completion when they end."""
+    assembly = Assembly()
+    try:
+        for part in parts:
+            assembly.add(part)
+            yield part
+    except ChatError as error:
+        exchange.error = error
+        raise
+    finally:
+        exchange.completion = assembly.completion()
+        exchange.ended = time.monotonic()
