@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dropforge.models import answer_usd
-from dropforge.project import CanaryPlan
+from dropforge.project.judging import CanaryPlan
 from dropforge.statistics import Counts, rate_evidence, rating_evidence
 
 ALPHA = 0.05

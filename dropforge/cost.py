@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dropforge.artifacts import Estimate
 from dropforge.errors import OverBudgetError
 from dropforge.models import INSTANCES, gpu_hours, known_model
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 from dropforge.providers import SAGEMAKER, SERVERLESS
 
 _ALTERNATIVES = (

@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 
 from dropforge.artifacts import digest
-from dropforge.project import Choice, ProjectConfig, Shutdown
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
+from dropforge.project.training import Shutdown
 from dropforge.providers import PRESETS, is_hosted
 
 ALARM_DAYS = (90, 30, 7)

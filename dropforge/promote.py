@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropforge.artifacts import Comparison, Decision, Evaluation, Rule
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.statistics import samples_needed
 
 MIN_SCORED = 20

@@ -33,7 +33,7 @@ from dropforge.judge.samples import AnswerUsage, Judged, JudgedBy, Outcome, Samp
 from dropforge.judge.sampling import MIN_SCORED, choose_samples, cluster_of, is_clear
 from dropforge.judge.scores import chrf, cosine
 from dropforge.judges.opinion import Opinion
-from dropforge.project import Judging
+from dropforge.project.judging import Judging
 
 __all__ = [
     "MIN_SCORED",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dropforge.chat import ChatExample
 from dropforge.patterns import is_whole
-from dropforge.project import Checks
+from dropforge.project.judging import Checks
 from dropforge.text import normalise
 
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")

@@ -10,7 +10,7 @@ from dropforge.artifacts import Comparison, Evaluation, Interval, Usage
 from dropforge.judge.questions import SCORES
 from dropforge.judge.samples import AnswerUsage, Judged, Outcome, Sample
 from dropforge.judge.sampling import clusters, in_sequence
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.statistics import (
     clustered,
     confidence_sequence,

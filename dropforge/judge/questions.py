@@ -17,7 +17,7 @@ from dropforge.chat import ChatExample
 from dropforge.judge.samples import Judged, JudgedBy, Outcome
 from dropforge.judges import Template, template
 from dropforge.judges.opinion import Opinion
-from dropforge.project import JudgeChoice, Judging
+from dropforge.project.judging import JudgeChoice, Judging
 from dropforge.text import normalise
 
 TURNS = 6

@@ -10,7 +10,7 @@ from typing import Literal
 from dropforge.artifacts import digest
 from dropforge.chat import ChatExample
 from dropforge.judge.samples import Sample
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.statistics import clustered, evidence_above, evidence_below
 
 MIN_SCORED = 20

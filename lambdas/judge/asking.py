@@ -20,7 +20,8 @@ from dropforge.backends import ChatModel, Completion
 from dropforge.backends.converse import ConverseBackend
 from dropforge.backends.store import Store
 from dropforge.judge import AnswerUsage, Question, jurors
-from dropforge.project import MAX_THREADS, JudgeChoice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.judging import MAX_THREADS, JudgeChoice
 from dropforge.settings import JudgeSettings
 from lambdas.providers import chat_model, hosted, openai_backend
 

@@ -12,7 +12,7 @@ import msgspec
 from dropforge.artifacts import batch_name, digest, evaluation_key
 from dropforge.backends.openai_api.batches import Batches
 from dropforge.judge import Question
-from dropforge.project import JudgeChoice
+from dropforge.project.judging import JudgeChoice
 from dropforge.settings import JudgeSettings
 from lambdas.edge import Edge, Event
 from lambdas.providers import hosted, openai_backend

@@ -13,7 +13,7 @@ from dropforge.backends.model_packages import approve
 from dropforge.backends.traffic import read_traffic
 from dropforge.canary import End, Finish, Step, Traffic, decide, guards, summary, wait_seconds
 from dropforge.errors import PromotionError
-from dropforge.project import CanaryPlan
+from dropforge.project.judging import CanaryPlan
 from lambdas.edge import Edge, Event, Result, logger, stage
 from lambdas.promote.end import ended, in_canary
 

@@ -11,7 +11,7 @@ from dropforge.backends.model_packages import approve
 from dropforge.backends.registry import RUNNING
 from dropforge.canary import Traffic, first_step, summary, wait_seconds
 from dropforge.errors import PromotionError
-from dropforge.project import CanaryPlan
+from dropforge.project.judging import CanaryPlan
 from lambdas.edge import Edge, Event, Result, stage
 from lambdas.promote.end import ended, in_canary
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dropforge.judge import Pair, compare_arm, judge_pairs, make_sample
-from dropforge.project import Gate, Judging, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.judging import Gate, Judging
 from dropforge.settings import JudgeSettings
 from lambdas.judge.asking import Panel
 from serving.embeddings import Embedder

@@ -9,7 +9,7 @@ import pytest
 from dropforge.artifacts import Decision, Verdict
 from dropforge.judge import Judged, Outcome, Sample, evaluate
 from dropforge.judge.questions import SCORES
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.reports.migration import Moved, Trained, migration_report
 from tests.support.browser import Page
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.reports.verdict import verdict_report
 from tests.support import evaluations
 from tests.support.browser import Page

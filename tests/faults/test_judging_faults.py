@@ -20,7 +20,7 @@ from dropforge.judge import (
     make_sample,
     questions,
 )
-from dropforge.project import Gate, Judging
+from dropforge.project.judging import Gate, Judging
 from tests.support.attacks import ATTACKS, fair, gullible, parts
 from tests.support.provider import Messages, Provider
 from tests.support.tickets import example, ticket, tickets_csv

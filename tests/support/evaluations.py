@@ -10,7 +10,7 @@ import msgspec
 from dropforge.artifacts import Agreement, Evaluation, GoldenScore, Interval, Usage, Verdict
 from dropforge.golden import GoldenResult
 from dropforge.judge import AnswerUsage, Judged, JudgedBy, Outcome, Sample, evaluate
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.promote import decide
 from dropforge.train import TrainingEvent
 

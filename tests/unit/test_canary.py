@@ -27,7 +27,7 @@ from dropforge.canary import (
     summary,
     wait_seconds,
 )
-from dropforge.project import CanaryPlan
+from dropforge.project.judging import CanaryPlan
 from lambdas.train.launch import MAX_POLLS
 
 MINUTE, HOUR = 60.0, 3600.0

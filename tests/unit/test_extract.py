@@ -17,7 +17,8 @@ from dropforge.errors import ProjectError
 from dropforge.extract import Extraction, extracted_key, since_key, write_export
 from dropforge.extract.cursor import Cursor, cursor_of
 from dropforge.extract.values import plain
-from dropforge.project import Extract, ProjectConfig, parse_project
+from dropforge.project import ProjectConfig, parse_project
+from dropforge.project.data import Extract
 
 NEPAL = timezone(timedelta(hours=5, minutes=45))
 

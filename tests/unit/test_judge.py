@@ -28,7 +28,7 @@ from dropforge.judge import (
     warnings,
 )
 from dropforge.judge.questions import SCORES
-from dropforge.project import Checks, Gate, JudgeChoice, Judging
+from dropforge.project.judging import Checks, Gate, JudgeChoice, Judging
 from dropforge.statistics import wilson
 from tests.support.tickets import example
 

@@ -14,7 +14,8 @@ from dropforge.artifacts import Verdict, evaluation_key
 from dropforge.backends import pointers
 from dropforge.errors import RetryableError
 from dropforge.judge import Question
-from dropforge.project import MAX_THREADS, Judging, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.judging import MAX_THREADS, Judging
 from dropforge.providers import Access
 from dropforge.settings import JudgeSettings
 from lambdas.judge import batch, plan

@@ -9,7 +9,7 @@ from dropforge.chat import ChatExample
 from dropforge.judge import Judged, Outcome, Sample, choose_samples, cluster_of, is_clear
 from dropforge.judge.questions import SCORES
 from dropforge.judge.sampling import MIN_SCORED, in_sequence, stays_above
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from tests.support.tickets import example
 
 GATE = Gate()

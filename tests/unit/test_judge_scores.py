@@ -9,7 +9,8 @@ from sacrebleu.metrics.chrf import CHRF
 
 from dropforge.errors import ProjectError
 from dropforge.judge import chrf, cosine, failed_checks
-from dropforge.project import Checks, parse_project
+from dropforge.project import parse_project
+from dropforge.project.judging import Checks
 from tests.support.tickets import example
 
 TICKET = example(1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dropforge.judge import judge_version
 from dropforge.judges import NAMES, template
-from dropforge.project import JudgeChoice
+from dropforge.project.judging import JudgeChoice
 
 
 def says(winner: str, confidence: float = 0.9) -> str:

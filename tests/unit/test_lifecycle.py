@@ -23,7 +23,9 @@ from dropforge.lifecycle import (
     shutdown_of,
     training_closes,
 )
-from dropforge.project import Choice, ProjectConfig, Shutdown
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
+from dropforge.project.training import Shutdown
 
 TODAY = date(2026, 11, 22)
 FINE_TUNE = "ft:gpt-4.1-mini-2025-04-14:acme::abc"

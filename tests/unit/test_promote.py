@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropforge.artifacts import Agreement, Comparison, Evaluation, GoldenScore, Interval
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.promote import MIN_SCORED, MIN_WITH_FACTS, decide
 from dropforge.statistics import evidence_above, wilson
 

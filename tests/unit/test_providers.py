@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from dropforge.project import Training
+from dropforge.project.training import Training
 from dropforge.providers import PRESETS, SERVES_ON_SAGEMAKER, Backend, Hosted, is_hosted
 
 

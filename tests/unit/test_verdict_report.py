@@ -11,7 +11,7 @@ import pytest
 from dropforge.artifacts import Agreement, Decision, Interval, Usage, Verdict
 from dropforge.golden import GoldenResult
 from dropforge.judge import Judged, JudgedBy, Outcome, Sample
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.reports.verdict import evidence, verdict_report
 from dropforge.reports.verdict_answers import LONGEST
 from dropforge.reports.verdict_pairs import SHOWN_PAIRS

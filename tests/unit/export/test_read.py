@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dropforge.errors import EncodingError, ExportError, NoDataError, SchemaError
 from dropforge.export import MAX_LINE, Conversation, Reason, Rejected, Row, Turn, read
-from dropforge.project import Columns
+from dropforge.project.data import Columns
 
 HEAD = "question,answer\n"
 

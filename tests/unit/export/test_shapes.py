@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dropforge.export import Conversation, Reason, Rejected, Row, Turn, read
-from dropforge.project import Columns, Roles
+from dropforge.project.data import Columns, Roles
 from tests.unit.export.seeds import FRESHDESK, HELPDESKS, HUBSPOT, INTERCOM, ZENDESK
 
 

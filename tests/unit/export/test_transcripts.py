@@ -8,7 +8,7 @@ import json
 import pytest
 
 from dropforge.export import Conversation, Reason, Rejected, Row, Turn, read, transcripts
-from dropforge.project import Columns, Roles
+from dropforge.project.data import Columns, Roles
 
 HEAD = "conversation_id,author,message,created_at\n"
 
