@@ -27,7 +27,8 @@ from dropforge.drop import MAX_EXTRACTED
 from dropforge.errors import DatabaseError, DropforgeError, ProjectError, RetryableError
 from dropforge.extract import Extraction, extracted_key, since_key, write_export
 from dropforge.extract.cursor import Cursor
-from dropforge.project import Extract, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.data import Extract
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

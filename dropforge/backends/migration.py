@@ -24,7 +24,8 @@ from dropforge.backends.runs import Runs
 from dropforge.backends.store import Store
 from dropforge.errors import NoDataError, ProjectError, PromotionError
 from dropforge.lifecycle import Ending, Listed, ending, is_unbegun, migration_id, next_choice
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 
 MAX_ATTEMPTS = 100
 

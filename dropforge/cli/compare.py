@@ -20,7 +20,8 @@ from dropforge.cli.deployment import Deployment
 from dropforge.cli.models import role
 from dropforge.cli.move import config_of, say
 from dropforge.cost import estimate
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 from dropforge.reports.comparison import Candidate, Move
 from dropforge.reports.comparison_page import comparison_report, judged_in, text_rows
 

@@ -16,7 +16,8 @@ from dropforge.backends.registry import Item
 from dropforge.cli.deployment import Deployment
 from dropforge.errors import ProjectError
 from dropforge.lifecycle import Ending, alarm, days_left, next_choice, training_closes
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 from dropforge.providers import is_hosted
 from dropforge.recorded import decode_recorded
 

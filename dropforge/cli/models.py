@@ -22,7 +22,7 @@ from dropforge.backends.traffic import read_traffic
 from dropforge.canary import Arm, guards, summary
 from dropforge.cli.deployment import Deployment, fail, told
 from dropforge.errors import DropforgeError
-from dropforge.project import CanaryPlan
+from dropforge.project.judging import CanaryPlan
 
 Project = Annotated[
     str | None, typer.Option("--project", "-p", help="Project; may be left out if there is one.")

@@ -17,7 +17,8 @@ from dropforge.cli.inventory import named
 from dropforge.cost import check_budget, estimate
 from dropforge.errors import NoDataError
 from dropforge.lifecycle import is_unbegun, training_closes
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 
 
 def today() -> date:

@@ -16,7 +16,8 @@ from dropforge.cli.record import judged_samples
 from dropforge.cost import estimate
 from dropforge.judge import Sample
 from dropforge.lifecycle import days_left
-from dropforge.project import Choice, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.section import Choice
 from dropforge.reports.migration import Moved, Trained, migration_report, text_report
 
 

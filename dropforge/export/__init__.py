@@ -27,7 +27,7 @@ from dropforge.export.shapes import Said
 from dropforge.export.sniff import sniff
 from dropforge.export.table import Table
 from dropforge.export.transcripts import Transcripts
-from dropforge.project import Columns, Roles
+from dropforge.project.data import Columns, Roles
 
 __all__ = [
     "MAX_LINE",

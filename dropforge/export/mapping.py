@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from dropforge.export.rows import Side, UnknownShapeError
-from dropforge.project import Columns, Roles
+from dropforge.project.data import Columns, Roles
 
 Fields = Mapping[str, Any]
 """A row: canonical name -> value."""

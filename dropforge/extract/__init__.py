@@ -20,7 +20,8 @@ from dropforge.errors import ProjectError
 from dropforge.export.mapping import USUAL, canonical
 from dropforge.extract.cursor import Cursor, cursor_of, reaches
 from dropforge.extract.values import plain
-from dropforge.project import Columns, Extract, ProjectConfig
+from dropforge.project import ProjectConfig
+from dropforge.project.data import Columns, Extract
 
 PROGRESS_ROWS = 1000
 

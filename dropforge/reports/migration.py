@@ -16,7 +16,7 @@ import msgspec
 from dropforge.artifacts import Comparison, Verdict
 from dropforge.judge import Judged, Outcome, Sample
 from dropforge.page import Markup, Table, checks, interval, page, side_by_side, tiles
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 
 SHOWN_PAIRS = 12
 OLD, NEW = "champion", "challenger"

@@ -23,7 +23,7 @@ from dropforge.page import (
     tiles,
 )
 from dropforge.plots import figure, percent
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.reports.verdict_answers import answers_by_arm, costs, golden_worse
 from dropforge.reports.verdict_evidence import how_sure, where
 from dropforge.reports.verdict_pairs import pair_style, pairs

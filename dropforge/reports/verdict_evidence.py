@@ -10,7 +10,7 @@ from dropforge.judge import MIN_SCORED, Sample
 from dropforge.judge.sampling import clusters
 from dropforge.page import Block, Markup
 from dropforge.plots import Line, Rate, Rest, beside, curves, figure, interval, percent
-from dropforge.project import Gate
+from dropforge.project.judging import Gate
 from dropforge.statistics import confidence_sequence, power, running_evidence, wilson
 
 SMALL = 8
