@@ -12,18 +12,22 @@ BIN := .venv/bin
 UV := $(BIN)/uv --quiet
 LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-package torch --python-version 3.11
-LOCKS := bootstrap pipeline data chat emulator spark peers dev
+GATEWAYS := peers-serving peers-litellm peers-tensorzero
+LOCKS := bootstrap pipeline data chat authorize emulator spark peers $(GATEWAYS) dev
+
+# OpenAI's Node package, with which the tests call the API.
+NODE_CLIENT := tests/e2e/node/node_modules
 
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup demo test check format bench up down status clean synth lock
+.PHONY: help setup demo test check format peers bench up down status clean synth lock
 .DEFAULT_GOAL := help
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready  ## install everything into .venv and .venv-emulator
+setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready $(NODE_CLIENT)/.ready  ## install everything into .venv and .venv-emulator
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@echo "setup: .venv with $$($(PYTHON) --version)"
@@ -60,6 +64,11 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@$(UV) venv --clear --python $(BIN)/python .venv-spark
 	@$(UV) pip install --python .venv-spark/bin/python --compile-bytecode --require-hashes \
 		-r requirements/spark.txt
+	@touch $@
+
+$(NODE_CLIENT)/.ready: tests/e2e/node/package-lock.json
+	@echo "setup: the openai package of npm"
+	@npm ci --prefix tests/e2e/node --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # The first synthesis for a Python version takes half a minute; every later one finds its packages here.
@@ -109,7 +118,24 @@ format: setup  ## ruff's formatter and safe fixes
 		--disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@touch $@
 
-bench: setup .venv-peers/.ready  ## measure, and write docs/benchmarks.md; ONLY="data demo training test" for some
+# What the chat function is measured against: three virtual environments and a Node package.
+.venv-peers-%/.ready: requirements/peers-%.txt | $(BIN)/uv
+	@echo "setup: .venv-peers-$*"
+	@$(UV) venv --clear --python $(BIN)/python .venv-peers-$*
+	@$(UV) pip install --python .venv-peers-$*/bin/python --compile-bytecode --require-hashes \
+		-r requirements/peers-$*.txt
+	@touch $@
+
+.venv-peers-portkey/.ready: requirements/peers-portkey/package-lock.json
+	@echo "setup: .venv-peers-portkey"
+	@mkdir -p .venv-peers-portkey
+	@cp requirements/peers-portkey/package*.json .venv-peers-portkey
+	@npm ci --prefix .venv-peers-portkey --silent --omit=dev --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+peers: .venv-peers/.ready $(GATEWAYS:%=.venv-%/.ready) .venv-peers-portkey/.ready
+
+bench: setup peers  ## measure, and write docs/benchmarks.md; ONLY="data demo serving test" for some
 	@$(BIN)/python -m tests.bench $(ONLY)
 
 build:

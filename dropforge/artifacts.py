@@ -30,6 +30,15 @@ def export_prefix(project: str) -> str:
     return f"{EXPORTS}/{project}/"
 
 
+def collected_key(project: str) -> str:
+    """The export of what the project's own model answered well; it starts no run by itself."""
+    return f"{collected_prefix(project)}answers.jsonl"
+
+
+def collected_prefix(project: str) -> str:
+    return f"{export_prefix(project)}collected/"
+
+
 def project_key(project: str) -> str:
     return f"{PROJECTS}/{project}/project.yaml"
 

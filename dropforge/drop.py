@@ -11,7 +11,16 @@ from urllib.parse import unquote
 
 import msgspec
 
-from dropforge.artifacts import ERROR_SUFFIX, PROJECTS, digest, golden_key, project_key, split_key
+from dropforge.artifacts import (
+    ERROR_SUFFIX,
+    EXPORTS,
+    PROJECTS,
+    collected_prefix,
+    digest,
+    golden_key,
+    project_key,
+    split_key,
+)
 
 MAX_BYTES = 100 << 30
 """The largest export, uncompressed, that one Spark job is meant for."""
@@ -49,8 +58,9 @@ class Drop(msgspec.Struct, frozen=True):
 def parse_event(event: dict[str, Any]) -> Drop | None:
     """The drop an event tells of; None for an object that starts nothing.
 
-    Nothing is started by our own messages (`*.error.txt`), by folders' placeholders, nor by other
-    files beside project.yaml and golden.jsonl.
+    Nothing is started by our own messages (`*.error.txt`), by folders' placeholders, by collected
+    answers (who writes them starts the run), nor by other files beside project.yaml and
+    golden.jsonl.
     """
     detail = event["detail"]
     key = str(detail["object"]["key"])
@@ -74,6 +84,8 @@ def _place(key: str) -> tuple[str, str, str] | None:
     if place is None or key.endswith((ERROR_SUFFIX, "/")):
         return None
     area, project, _ = place
+    if area == EXPORTS and key.startswith(collected_prefix(project)):
+        return None
     if area == PROJECTS and key not in (project_key(project), golden_key(project)):
         return None
     return key, area, project

@@ -15,14 +15,17 @@ from infra.data_stack import DataStack
 from infra.firewall import firewall
 from infra.function import log_group
 from infra.permissions import acknowledge, typed
+from infra.plans import UsagePlans
 
 STAGE = "prod"
 TLS_POLICY = "SecurityPolicy_TLS13_1_2_PQ_2025_09"
 """TLS 1.2 and 1.3 only; a regional API accepts TLS 1.0 unless it is told (developer guide)."""
 BEARER = r"^\s*[Bb][Ee][Aa][Rr][Ee][Rr]\s+\S{1,512}\s*$"
 """What does not look like a bearer token is refused without asking the authorizer."""
+BEARER_OR_JWT = BEARER.replace("512", "8192")
 
 Error = tuple[str, str, str, str]
+REVOKED = "This token does not work any more: it was revoked."
 NOT_CHECKED = "The token could not be checked just now. Try again."
 RESPONSES: dict[str, Error] = {
     # response type: status, error type, code, message (an empty one: API Gateway's own)
@@ -34,16 +37,24 @@ RESPONSES: dict[str, Error] = {
         "invalid_request_error",
         "invalid_body",
         "The body does not fit this route: /v1/chat needs a message, /v1/chat/completions needs"
-        " messages, /v1/feedback needs an id and a rating.",
+        " messages, /v1/embeddings needs an input, /v1/feedback needs an id and a rating.",
     ),
     "DEFAULT_4XX": ("", "invalid_request_error", "bad_request", ""),
     "DEFAULT_5XX": ("", "server_error", "server_error", ""),
+    "INTEGRATION_FAILURE": (
+        "502",
+        "server_error",
+        "bad_gateway",
+        "The server could not answer just now. Try again.",
+    ),
     "INTEGRATION_TIMEOUT": (
         "504",
         "server_error",
         "timeout",
         "The model did not answer in time. Try again, or ask for a shorter answer.",
     ),
+    # A revoked token's key is gone at once; the authorizer's answer may be remembered a while.
+    "INVALID_API_KEY": ("401", "authentication_error", "invalid_api_key", REVOKED),
     "MISSING_AUTHENTICATION_TOKEN": (
         "404",
         "invalid_request_error",
@@ -71,13 +82,16 @@ RESPONSES: dict[str, Error] = {
     ),
 }
 
+RETRY_AFTER = {"THROTTLED": {"Retry-After": "'1'"}, "QUOTA_EXCEEDED": {"Retry-After": "'3600'"}}
+"""Seconds. A plan's quota ends with its month; nothing tells a gateway response when."""
+
 
 class ChatApi(Construct):
     """A REST API of one stage; `url` has no trailing slash.
 
     Args:
-        chat: answers every route.
-        authorizer: says which project a bearer token belongs to.
+        chat: answers every route, in API Gateway's format for streams (lambdas/chat/runtime.py).
+        authorizer: says what a bearer token may do; None where callers sign with IAM.
     """
 
     def __init__(
@@ -88,20 +102,22 @@ class ChatApi(Construct):
         data: DataStack,
         *,
         chat: lambda_.Function,
-        authorizer: lambda_.Function,
+        authorizer: lambda_.Function | None,
     ) -> None:
         super().__init__(scope, name)
         self.rest_api = self._rest_api(settings, data)
-        self._authorizer = apigateway.TokenAuthorizer(
-            self,
-            "Authorizer",
-            handler=authorizer,
-            identity_source=apigateway.IdentitySource.header("Authorization"),
-            validation_regex=BEARER,
-            results_cache_ttl=cdk.Duration.seconds(settings.api.authorizer_ttl_s),
+        self._authorizer = self._bearer(settings, authorizer) if authorizer else None
+        self.plans = (
+            UsagePlans(self, "Plans", self.rest_api.deployment_stage, settings.plans)
+            if authorizer
+            else None
         )
         self._integration = apigateway.LambdaIntegration(
-            chat, allow_test_invoke=False, scope_permission_to_method=False
+            chat,
+            allow_test_invoke=False,
+            scope_permission_to_method=False,
+            response_transfer_mode=apigateway.ResponseTransferMode.STREAM,
+            timeout=cdk.Duration.seconds(settings.functions.chat.timeout_s),
         )
         self._validator = self.rest_api.add_request_validator(
             "Validator", validate_request_body=True, validate_request_parameters=True
@@ -122,6 +138,16 @@ class ChatApi(Construct):
         host = f"{self.rest_api.rest_api_id}.execute-api.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}"
         return f"https://{host}/{STAGE}"
 
+    def _bearer(self, settings: Settings, function: lambda_.Function) -> apigateway.TokenAuthorizer:
+        return apigateway.TokenAuthorizer(
+            self,
+            "Authorizer",
+            handler=function,
+            identity_source=apigateway.IdentitySource.header("Authorization"),
+            validation_regex=BEARER_OR_JWT if settings.auth.jwt else BEARER,
+            results_cache_ttl=cdk.Duration.seconds(settings.api.authorizer_ttl_s),
+        )
+
     def _rest_api(self, settings: Settings, data: DataStack) -> apigateway.RestApi:
         access = log_group(self, "AccessLogs", "/dropforge/api", data, settings)
         api = apigateway.RestApi(
@@ -130,6 +156,9 @@ class ChatApi(Construct):
             rest_api_name="dropforge",
             description="Dropforge: chat with the promoted model of a project",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
+            api_key_source_type=None
+            if settings.auth.iam
+            else apigateway.ApiKeySourceType.AUTHORIZER,
             cloud_watch_role=False,
             deploy_options=apigateway.StageOptions(
                 stage_name=STAGE,
@@ -194,10 +223,19 @@ class ChatApi(Construct):
         self._method(models.add_resource("{model+}"), "GET")
         feedback = v1.add_resource("feedback")
         self._method(feedback, "POST", self._model("FeedbackRequest", rated))
-        health = root.add_resource("health").add_method("GET", self._integration)
-        acknowledge(
-            health, "APIG4", "Health checks carry no token, and the answer says nothing else."
+        embeddings = {"input": apigateway.JsonSchema()}
+        self._method(
+            v1.add_resource("embeddings"), "POST", self._model("EmbeddingRequest", embeddings)
         )
+        for resource, reason in (
+            (root.add_resource("health"), "Health checks carry no token; the answer says no more."),
+            (root, "The chat page is a public file; what it asks for carries the user's token."),
+            (
+                root.add_resource("openapi.json"),
+                "The API's description is public and holds nobody's data.",
+            ),
+        ):
+            acknowledge(resource.add_method("GET", self._integration), "APIG4", reason)
 
     def add_webhooks(self, function: lambda_.Function) -> None:
         """POST /webhooks/{provider}, where hosted providers tell that a job has ended."""
@@ -236,11 +274,13 @@ class ChatApi(Construct):
     def _method(
         self, resource: apigateway.IResource, verb: str, model: apigateway.Model | None = None
     ) -> None:
+        kinds = apigateway.AuthorizationType
         resource.add_method(
             verb,
             self._integration,
             authorizer=self._authorizer,
-            authorization_type=apigateway.AuthorizationType.CUSTOM,
+            authorization_type=kinds.CUSTOM if self._authorizer else kinds.IAM,
+            api_key_required=self._authorizer is not None,
             request_validator=self._validator,
             request_models={"application/json": model} if model else None,
         )
@@ -262,6 +302,7 @@ class ChatApi(Construct):
             kind,
             type=apigateway.ResponseType.of(kind),
             status_code=status or None,
+            response_headers={"x-request-id": "context.requestId", **RETRY_AFTER.get(kind, {})},
             templates={"application/json": body},
         )
 
@@ -285,7 +326,7 @@ def _schema(
 
 
 def _access_log_format() -> apigateway.AccessLogFormat:
-    """One JSON line a request: who by project, never the token and never the body."""
+    """One JSON line a request: who by the token's id, never its secret and never the body."""
     fields = {
         "time": "$context.requestTime",
         "request": "$context.requestId",
@@ -295,7 +336,7 @@ def _access_log_format() -> apigateway.AccessLogFormat:
         "method": "$context.httpMethod",
         "route": "$context.resourcePath",
         "status": "$context.status",
-        "project": "$context.authorizer.principalId",
+        "token": "$context.authorizer.principalId",
         "latency_ms": "$context.responseLatency",
         "integration_ms": "$context.integration.latency",
         "error": "$context.error.responseType",

@@ -27,7 +27,12 @@ from dropforge.providers import PRESETS, Hosted
 
 ROOT = Path(__file__).resolve().parent.parent
 API_TIMEOUT_S = 29
-"""What API Gateway waits for an integration, in seconds (the quota's default)."""
+"""What API Gateway waits for a whole answer, in seconds (the quota's default)."""
+STREAM_TIMEOUT_S = 900
+"""What a streamed answer may take (API Gateway developer guide, "Stream the integration response").
+
+While no byte comes, a regional API waits for 5 minutes: longer than any deadline here.
+"""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,55}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*[^\s/])?$")]
@@ -37,6 +42,7 @@ Email = Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$
 BedrockModel = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9-]{2,}(\.[A-Za-z0-9_:-]+)+$", max_length=200)
 ]
+PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Positive = Annotated[int, Field(gt=0)]
 LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
 
@@ -84,6 +90,8 @@ class FunctionSizes(_Section):
     drift: FunctionSize
     webhook: FunctionSize
     shadow: FunctionSize
+    check: FunctionSize
+    keep: FunctionSize
     extract: FunctionSize
     authorize: FunctionSize
     chat: FunctionSize
@@ -126,6 +134,45 @@ class ApiLimits(_Section):
     burst: Positive
     requests_per_ip: Annotated[int, Field(ge=10)]
     authorizer_ttl_s: Annotated[int, Field(ge=0, le=60)]
+
+
+class Plan(_Section):
+    """A usage plan: what each token in it may ask. `requests_per_month` 0: there is no limit."""
+
+    rate_per_second: Positive
+    burst: Positive
+    requests_per_month: Annotated[int, Field(ge=0)] = 0
+
+
+class Jwt(_Section):
+    """An issuer whose JWTs are taken beside Dropforge's own tokens.
+
+    `claim` lists the projects. All of these callers share one key of `plan`; `budget_usd` is what
+    each subject may spend in a month.
+    """
+
+    issuer: Annotated[str, StringConstraints(min_length=1)]
+    audience: Annotated[str, StringConstraints(min_length=1)]
+    jwks_url: Url
+    claim: Annotated[str, StringConstraints(min_length=1)] = "projects"
+    plan: str = "standard"
+    budget_usd: Annotated[float, Field(ge=0)] | None = None
+
+
+class Auth(_Section):
+    """How callers say who they are: by bearer token; by JWT, too; or, with `iam`, by AWS Signature.
+
+    With `iam` there is no authorizer, and no usage plan: those belong to the keys that it names.
+    """
+
+    jwt: Jwt | None = None
+    iam: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.iam and self.jwt:
+            raise ValueError("jwt needs the authorizer, which iam does without: choose one")
+        return self
 
 
 class SageMaker(_Section):
@@ -212,6 +259,8 @@ class Settings(_Section):
     spark: Spark
     functions: FunctionSizes
     api: ApiLimits
+    plans: Annotated[dict[PlanName, Plan], Field(min_length=1)]
+    auth: Auth = Auth()
     sagemaker: SageMaker
 
     def base_url(self, provider: Hosted) -> str:
@@ -227,13 +276,25 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _plan_of_jwts_exists(self) -> Self:
+        if self.auth.jwt and self.auth.jwt.plan not in self.plans:
+            raise ValueError(f"auth.jwt.plan names {self.auth.jwt.plan}, which is not among plans")
+        return self
+
+    @model_validator(mode="after")
     def _deadline_fits(self) -> Self:
         timeout = self.functions.chat.timeout_s
-        if not self.deadline_seconds < timeout <= API_TIMEOUT_S:
+        if not self.deadline_seconds < timeout <= STREAM_TIMEOUT_S:
             raise ValueError(
                 f"deadline_seconds ({self.deadline_seconds:g}) must be below"
-                f" functions.chat.timeout_s ({timeout}), and that at most {API_TIMEOUT_S}"
+                f" functions.chat.timeout_s ({timeout}), and that at most {STREAM_TIMEOUT_S}"
             )
+        for name in ("approve", "webhook"):
+            if self.functions.of(name).timeout_s > API_TIMEOUT_S:
+                raise ValueError(
+                    f"functions.{name}.timeout_s may be {API_TIMEOUT_S} at most: API Gateway waits"
+                    " no longer for an answer that is not streamed"
+                )
         return self
 
 

@@ -6,7 +6,14 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.metrics import MINUTES_5, api_metric, custom_series, dead_letters, executions
+from infra.metrics import (
+    MINUTES_5,
+    api_metric,
+    custom_series,
+    dead_letters,
+    executions,
+    first_byte,
+)
 from infra.pipeline_stack import PipelineStack
 from infra.serving_stack import ServingStack
 
@@ -28,6 +35,7 @@ def dashboard(
     board.add_widgets(*_drift_widgets())
     board.add_widgets(*_provider_widgets())
     board.add_widgets(*_api_widgets(serving))
+    board.add_widgets(*_cache_widgets())
     return board
 
 
@@ -136,10 +144,18 @@ def _api_widgets(serving: ServingStack) -> list[cloudwatch.GraphWidget]:
     api = serving.api.rest_api
     return [
         _graph(
-            "API latency, ms",
-            api_metric(api, "Latency", "p50"),
-            api_metric(api, "Latency", "p95"),
+            "First byte of an answer, ms",
+            first_byte("p50"),
+            first_byte("p95"),
             line=cloudwatch.HorizontalAnnotation(value=2000, label="target: 2 s"),
+        ),
+        _graph(
+            "Chats that another model answered, by reason",
+            *(
+                custom_series(f"Chat{reason}Fallbacks", "Sum", MINUTES_5)
+                for reason in ("Cold", "Throttled", "Slow", "Failed")
+            ),
+            custom_series("ChatRetriesSpent", "Sum", MINUTES_5),
         ),
         _graph(
             "API requests and errors",
@@ -152,6 +168,30 @@ def _api_widgets(serving: ServingStack) -> list[cloudwatch.GraphWidget]:
             custom_series("ChatRequests", "Sum", HOUR),
             custom_series("ChatErrors", "Sum", HOUR),
             right=[custom_series("ChatLatency", "p95", HOUR)],
+        ),
+    ]
+
+
+def _cache_widgets() -> list[cloudwatch.GraphWidget]:
+    return [
+        _graph(
+            "Answers given again",
+            custom_series("CacheHits", "Sum", HOUR),
+            custom_series("CacheSemanticHits", "Sum", HOUR),
+            custom_series("CacheMisses", "Sum", HOUR),
+        ),
+        _graph(
+            "Semantic hits checked, and false",
+            custom_series("SemanticChecks", "Sum", HOUR),
+            custom_series("SemanticFalse", "Sum", HOUR),
+            right=[custom_series("SemanticBound", "Maximum", HOUR)],
+        ),
+        _graph(
+            "Cache reads, writes and checks that failed",
+            custom_series("CacheReadFailed", "Sum", HOUR),
+            custom_series("CacheWriteFailed", "Sum", HOUR),
+            custom_series("EmbeddingFailed", "Sum", HOUR),
+            custom_series("CheckSendFailed", "Sum", HOUR),
         ),
     ]
 

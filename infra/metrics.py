@@ -67,3 +67,10 @@ def api_metric(api: apigateway.RestApi, name: str, statistic: str) -> cloudwatch
         statistic=statistic,
         period=MINUTES_5,
     )
+
+
+def first_byte(statistic: str) -> cloudwatch.Metric:
+    """Milliseconds until a chat's answer begins, of all projects."""
+    return cloudwatch.Metric(
+        namespace=NAMESPACE, metric_name="ChatFirstByte", statistic=statistic, period=MINUTES_5
+    )

@@ -12,10 +12,11 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from infra.api import STAGE
 from infra.config import Settings
 from infra.dashboard import DASHBOARD, dashboard
 from infra.data_stack import DataStack
-from infra.metrics import api_metric, custom, dead_letters, executions
+from infra.metrics import api_metric, custom, dead_letters, executions, first_byte
 from infra.permissions import from_account
 from infra.pipeline_stack import PipelineStack
 from infra.promotion import PARAMETER
@@ -58,6 +59,12 @@ class MonitoringStack(cdk.Stack):
                     "state_machine_arn": pipeline.state_machine.state_machine_arn,
                     "api_url": serving.api.url,
                     "dashboard": DASHBOARD,
+                    "plans": {
+                        "api": serving.api.rest_api.rest_api_id,
+                        "stage": STAGE,
+                        "ids": serving.api.plans.ids if serving.api.plans else {},
+                    },
+                    "authorizer_ttl_s": settings.api.authorizer_ttl_s,
                 }
             ),
         )
@@ -184,8 +191,8 @@ class MonitoringStack(cdk.Stack):
         api = serving.api.rest_api
         self._alarm(
             "ApiSlow",
-            api_metric(api, "Latency", "p95"),
-            "Answers take longer than 2 s at the 95th percentile for 15 minutes.",
+            first_byte("p95"),
+            "Answers begin later than after 2 s at the 95th percentile for 15 minutes.",
             threshold=FIRST_BYTE_MS,
             periods=3,
         )
@@ -204,9 +211,34 @@ class MonitoringStack(cdk.Stack):
             periods=3,
         )
         self._alarm(
+            "ChatFallbacks",
+            custom("ChatFallbacks", "AVG", MINUTES_5),
+            "For 15 minutes over a fifth of the chats were answered by another model than meant.",
+            threshold=0.2,
+            periods=3,
+        )
+        self._alarm(
             "ShadowDeadLetters",
             dead_letters(serving.shadow.letters),
             "Chats could not be put to a shadowing challenger; the log of `shadow` says why.",
+            threshold=1,
+        )
+        self._alarm(
+            "CollectDeadLetters",
+            dead_letters(serving.collect.letters),
+            "Answers could not be kept as training data; the log of `keep` says why.",
+            threshold=1,
+        )
+        self._alarm(
+            "CheckDeadLetters",
+            dead_letters(serving.cache.letters),
+            "Semantic hits could not be checked; the log of `check` says why.",
+            threshold=1,
+        )
+        self._alarm(
+            "SemanticCacheOff",
+            custom("SemanticOff", "MAX", MINUTES_5),
+            "Too many of a project's semantic hits may be false: none is served for now.",
             threshold=1,
         )
         self._alarm(

@@ -14,6 +14,7 @@ from aws_cdk import aws_iam as iam
 from constructs import IConstruct
 
 from dropforge.serve.arms import Tally
+from dropforge.serve.budget import SLOT_SECONDS, SLOTS, slot
 
 T = TypeVar("T")
 PREFIX = (
@@ -98,6 +99,23 @@ def counts_traffic(table_arn: str) -> Grant:
             "ForAllValues:StringEquals": {
                 "dynamodb:Attributes": ["pk", "sk", *Tally.__struct_fields__]
             },
+            "StringEqualsIfExists": {"dynamodb:ReturnValues": ["NONE"]},
+        },
+    )
+
+
+def spends(table_arn: str) -> Grant:
+    """Hold and settle amounts of tokens' budgets, and change nothing else.
+
+    Source: as for `counts_traffic`.
+    """
+    attributes = ["pk", "sk", "used_nano", *(slot(n * SLOT_SECONDS) for n in range(SLOTS))]
+    return Grant(
+        ("dynamodb:UpdateItem",),
+        (table_arn,),
+        conditions={
+            "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["budget#*"]},
+            "ForAllValues:StringEquals": {"dynamodb:Attributes": attributes},
             "StringEqualsIfExists": {"dynamodb:ReturnValues": ["NONE"]},
         },
     )

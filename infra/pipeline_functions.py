@@ -27,6 +27,7 @@ CLEAN, REJECTED, VALIDATE, TRAIN, JUDGE = (
     "judge/*",
 )
 EXTRACTED = "exports/*/extracted/*"
+COLLECTED = "exports/*/collected/*"
 GOLDEN, DRIFT, ANSWERS = "judge/*/golden/*", "judge/*/drift/*", "judge/*/answers/*"
 MESSAGES = ("exports/*.error.txt", "projects/*.error.txt")
 WEIGHTS = "models/*/config.json"
@@ -228,7 +229,12 @@ def _background_functions(
     messages = (writes(data.bucket_arn, MESSAGES[0]), uses_key(data.key_arn, "states"))
     return (
         Spec("fail", "fail.handler", messages, background=True),
-        Spec("schedule", "schedule.handler", (), background=True),
+        Spec(
+            "schedule",
+            "schedule.handler",
+            (reads(data.bucket_arn, COLLECTED, GOLDEN), writes(data.bucket_arn, COLLECTED)),
+            background=True,
+        ),
         Spec(
             "watch",
             "watch.handler",

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from dropforge.artifacts import batch_name, dataset_key, digest, evaluation_key
 from dropforge.backends.registry import Item
+from dropforge.backends.tokens import Wish
 from dropforge.chat import ChatExample, decode_examples
 from dropforge.cli.api import Answer, ask
 from dropforge.cli.deployment import Deployment
@@ -110,7 +111,8 @@ def _wait(here: Deployment, project: str, until: Callable[[Item], bool]) -> Item
 @contextmanager
 def _customers(here: Deployment, project: str) -> Iterator[Customers]:
     """People who ask and rate as soon as a canary runs, until the block ends."""
-    token = here.registry.create_token(project, "demo customers", time.time())
+    wish = Wish(projects=(project,), name="demo customers")
+    _, token = here.tokens.create(wish, time.time())
     people = Customers(here.api_url, token, project)
     over = threading.Event()
 
@@ -190,7 +192,7 @@ def _finished(here: Deployment, project: str) -> Item:
 def _show(console: Console, here: Deployment, project: str, run: Item) -> None:
     verdict, base = run["verdict"], run["verdict"]["comparisons"]["base"]
     version = verdict["version"]
-    token = here.registry.create_token(project, "demo", time.time())
+    _, token = here.tokens.create(Wish(projects=(project,), name="demo"), time.time())
     console.print("\nasked over HTTPS, tickets that were held out of training:", style="bold")
     for sample in _held_out(here, project, verdict["hash"]):
         base_answer, tuned = (
@@ -240,7 +242,7 @@ def _next(settings: Settings, project: str) -> str:
             f"  dropforge models -p {project}           versions, scores, which one answers",
             f"  dropforge compare -p {project}          quality, cost and latency as a page",
             f"  dropforge report -p {project}           its evaluation as a page; --data: the data",
-            f"  export DROPFORGE_TOKEN=$(dropforge token {project})",
+            f"  export DROPFORGE_TOKEN=$(dropforge tokens create {project})",
             f'  dropforge chat -p {project} "…"         ask it something',
             f"  dropforge lineage {project}/VERSION     from an answer back to the dropped file",
             "  make down                               stop it",

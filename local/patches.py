@@ -6,6 +6,7 @@ why the emulator's version is checked before they are applied.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -15,10 +16,11 @@ import time
 import types
 import zipfile
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from local import spark
+from local import spark, streaming
 from local.settings import ROOT
 
 POLL_SECONDS: Final = 0.5
@@ -26,6 +28,7 @@ ANNOUNCE_SECONDS: Final = 2.0
 """After a restart, until every service has loaded its state."""
 
 CUT_OFF: Final = "States.ServiceRestart"
+USAGE_KEY: Final = "_usage_identifier_key"
 CREATE_TRAINING_JOB: Final = "arn:aws:states:::sagemaker:createTrainingJob"
 
 Patched = Callable[..., Any]
@@ -216,6 +219,65 @@ def sharing_archives(folder: Path) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{**vars(zipfile), "ZipFile": SharedArchive})
 
 
+def with_usage_identifiers(
+    authorize: Patched, ask: Patched, key_of: Patched, apis: Mapping[str, Any]
+) -> tuple[Patched, Patched, Patched]:
+    """Takes the API key of an API whose source is AUTHORIZER from `usageIdentifierKey`.
+
+    Why: ministack reads the x-api-key header whatever the source is, so usage plans would never
+    throttle a client whom the authorizer names. Not needed any more when
+    tests/contract/test_emulator_streaming.py passes without it. Returns replacements for
+    apigateway_v1._authorize_request_v1, ._invoke_authorizer_lambda and ._api_key_from_request. The
+    key travels in the authorizer's context, which is what ministack caches, and leaves it again
+    before anybody reads that.
+    """
+    current: ContextVar[str | None] = ContextVar("usage_identifier_key", default=None)
+
+    @functools.wraps(ask)
+    async def asked(*args: Any, **kwargs: Any) -> Any:
+        result = await ask(*args, **kwargs)
+        policy = (result or {}).get("body")
+        if isinstance(policy, str):
+            with contextlib.suppress(ValueError):
+                policy = json.loads(policy)
+        if not isinstance(policy, dict) or "usageIdentifierKey" not in policy:
+            return result
+        context = {**(policy.get("context") or {}), USAGE_KEY: policy["usageIdentifierKey"]}
+        return {**result, "body": {**policy, "context": context}}
+
+    @functools.wraps(authorize)
+    async def authorized(api_id: str, *args: Any, **kwargs: Any) -> Any:
+        error, context = await authorize(api_id, *args, **kwargs)
+        by_authorizer = (apis.get(api_id) or {}).get("apiKeySource") == "AUTHORIZER"
+        current.set((context or {}).get(USAGE_KEY, "") if by_authorizer else None)
+        if context is not None:
+            context = {name: value for name, value in context.items() if name != USAGE_KEY}
+        return error, context
+
+    @functools.wraps(key_of)
+    def found(headers: Any) -> Any:
+        named = current.get()
+        return key_of(headers) if named is None else named
+
+    return authorized, asked, found
+
+
+def with_api_key_source(create: Patched, apis: Mapping[str, Any]) -> Patched:
+    """Honours ApiKeySourceType when a stack makes a REST API.
+
+    Why: ministack reads it when the stack is updated only. Not needed any more when
+    tests/contract/test_emulator_streaming.py passes without it.
+    """
+
+    @functools.wraps(create)
+    def created(logical_id: str, properties: Mapping[str, Any], stack: str) -> Any:
+        api, attributes = create(logical_id, properties, stack)
+        apis[api]["apiKeySource"] = properties.get("ApiKeySourceType", "HEADER")
+        return api, attributes
+
+    return created
+
+
 def training_task(
     failure: Callable[[str, str], Exception], client: Callable[[], Any]
 ) -> Callable[[str, Any], Any]:
@@ -276,10 +338,26 @@ def apply(code_folder: Path) -> None:
     """Applies every patch to the imported ministack; unpacked Lambdas go below `code_folder`."""
     import boto3
     from ministack.core import lambda_runtime
-    from ministack.services import eventbridge, lambda_svc, s3, stepfunctions
+    from ministack.services import apigateway_v1, eventbridge, lambda_svc, s3, stepfunctions
+    from ministack.services.cloudformation import provisioners
 
     code_folder.mkdir(parents=True, exist_ok=True)
     lambda_runtime.zipfile = sharing_archives(code_folder)
+    apigateway_v1._invoke_lambda_proxy_v1 = streaming.with_streaming(
+        apigateway_v1._invoke_lambda_proxy_v1, apigateway_v1, lambda_svc
+    )
+    (
+        apigateway_v1._authorize_request_v1,
+        apigateway_v1._invoke_authorizer_lambda,
+        apigateway_v1._api_key_from_request,
+    ) = with_usage_identifiers(
+        apigateway_v1._authorize_request_v1,
+        apigateway_v1._invoke_authorizer_lambda,
+        apigateway_v1._api_key_from_request,
+        apigateway_v1._rest_apis,
+    )
+    provisioner = provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]
+    provisioner["create"] = with_api_key_source(provisioner["create"], apigateway_v1._rest_apis)
     lambda_svc._execute_function_warm = with_exception_names(lambda_svc._execute_function_warm)
     stepfunctions._run_map_items = with_max_concurrency_path(
         stepfunctions._run_map_items, stepfunctions._resolve_path_or_ctx

@@ -40,6 +40,7 @@ from dropforge.clean import (
     Tally,
     check,
     in_batches,
+    names_in,
     repeat,
     settled,
     spark_hash,
@@ -73,14 +74,15 @@ def clean(spark: SparkSession, job: Job, sizes: Sizes = Sizes()) -> None:
     dropped, config, store = job.run, job.config, job.store
     rules = Rules.of(config)
     identity, size = store.identity(dropped.key, dropped.version_id)
-    mapping = [config.columns.model_dump(), config.roles.model_dump()]
+    names = names_in(dropped.key, dropped.project, config)
+    mapping = [found.model_dump() for found in names]
     address = spark_hash(identity, mapping, rules)
     manifest_key = clean_key(dropped.project, address)
     if store.find_manifest(manifest_key, CleanManifest) is not None:
         return
     file = (dropped.bucket, dropped.key, dropped.version_id)
     with told(store, manifest_key):
-        source = Source(*file, size, config.columns, config.roles)
+        source = Source(*file, size, *names)
         known, prepared = rows(spark, source, _Prepare(rules), PREPARED, sizes.range)
         prepared = prepared.persist(StorageLevel.DISK_ONLY)
         place = _Place(dropped.bucket, dropped.project, address, sizes.rows_a_part)

@@ -9,7 +9,8 @@ AWS_ENDPOINT_URL_<SERVICE> and AWS_ENDPOINT_URL among them, so an emulator is na
     BackendError
     └── AwsError                  the service answered with an error
         ├── AwsThrottledError     too many requests; later it will work
-        └── ConditionFailedError  a conditional write met another state
+        ├── ConditionFailedError  a conditional write met another state
+        └── ModelError            SageMaker's container answered with an error
 
 A call can also raise the HttpError of dropforge.backends.connection.
 """
@@ -26,7 +27,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from dropforge.backends.attributes import Item, from_item, to_item
-from dropforge.backends.connection import Connection, HttpAnswer
+from dropforge.backends.connection import Connection, HttpAnswer, HttpStream
 from dropforge.backends.sigv4 import AwsSettingsError, Credentials, sign
 from dropforge.errors import BackendError
 
@@ -60,6 +61,20 @@ class AwsThrottledError(AwsError):
 
 class ConditionFailedError(AwsError):
     code = "CONDITION_FAILED"
+
+
+class ModelError(AwsError):
+    """What SageMaker's container answered instead: its HTTP status and body, as far as told.
+
+    `said` can quote what a customer wrote; it belongs in no log.
+    """
+
+    code = "MODEL"
+
+    def __init__(self, operation: str, status: int, original: int, said: str) -> None:
+        super().__init__(operation, "ModelError", status)
+        self.original = original
+        self.said = said
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -122,16 +137,7 @@ class AwsService:
             HttpError: no whole answer in time.
         """
         for _ in range(2 if resend else 1):
-            signed = sign(
-                "POST",
-                self._url + target,
-                headers,
-                body,
-                service=self._service.signing,
-                region=self._region,
-                credentials=Credentials.from_environment(),
-                at=time.time(),
-            )
+            signed = self._signed(target, headers, body)
             answer = self._connection.request(
                 "POST", self._path + target, body, signed, deadline=deadline, resend=resend
             )
@@ -140,6 +146,36 @@ class AwsService:
         if answer.status // 100 == 2:
             return answer
         raise _error(operation, answer)
+
+    def stream(
+        self,
+        operation: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        deadline: float,
+    ) -> HttpStream:
+        """As `call`, never sent twice; returns when the answer's head has come, if it is a 2xx."""
+        signed = self._signed(target, headers, body)
+        answer = self._connection.stream(
+            "POST", self._path + target, body, signed, deadline=deadline
+        )
+        if answer.status // 100 == 2:
+            return answer
+        raise _error(operation, answer.whole())
+
+    def _signed(self, target: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        return sign(
+            "POST",
+            self._url + target,
+            headers,
+            body,
+            service=self._service.signing,
+            region=self._region,
+            credentials=Credentials.from_environment(),
+            at=time.time(),
+        )
 
     def close(self) -> None:
         """Closes the connection; the next call opens another."""
@@ -181,8 +217,25 @@ def _error(operation: str, answer: HttpAnswer) -> AwsError:
     name = name.split("#")[-1].split(":")[0]  # com.amazonaws.x#Name and Name:http://… both occur
     if name == "ConditionalCheckFailedException":
         return ConditionFailedError(operation, name, answer.status)
+    if name == "ModelError":
+        return _model_error(operation, answer)
     kind = AwsThrottledError if name in _THROTTLES or answer.status == 429 else AwsError
     return kind(operation, name, answer.status)
+
+
+class _Original(msgspec.Struct):
+    """The members of a ModelError: API_runtime_InvokeEndpoint's errors."""
+
+    OriginalStatusCode: int = 0
+    OriginalMessage: str = ""
+
+
+def _model_error(operation: str, answer: HttpAnswer) -> ModelError:
+    try:
+        told = msgspec.json.decode(answer.body, type=_Original)
+    except msgspec.MsgspecError:
+        told = _Original()
+    return ModelError(operation, answer.status, told.OriginalStatusCode, told.OriginalMessage)
 
 
 class Table:
@@ -242,6 +295,35 @@ class Table:
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": to_item(values),
         }
+        self._call("UpdateItem", request, deadline, resend=False)
+
+    def update(
+        self,
+        pk: str,
+        sk: str,
+        change: str,
+        values: Mapping[str, object],
+        *,
+        condition: str = "",
+        deadline: float,
+    ) -> None:
+        """Changes an item by an update expression, if the condition holds for what is there.
+
+        Never sent twice: a lost answer leaves unknown whether it was done.
+
+        Args:
+            values: what the `:names` in both expressions stand for.
+
+        Raises:
+            ConditionFailedError: it does not hold.
+        """
+        request: Item = {
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+            "UpdateExpression": change,
+            "ExpressionAttributeValues": to_item(values),
+        }
+        if condition:
+            request["ConditionExpression"] = condition
         self._call("UpdateItem", request, deadline, resend=False)
 
     def query(self, pk: str, prefix: str, *, deadline: float) -> list[Item]:
@@ -317,13 +399,32 @@ class SageMakerRuntime:
         self._service = AwsService(SAGEMAKER_RUNTIME)
 
     def invoke(self, component: str, body: bytes, *, deadline: float) -> bytes:
-        """What the component answers to a JSON body. Never sent twice: an answer costs money."""
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "X-Amzn-SageMaker-Inference-Component": component,
-        }
+        """What the component answers to a JSON body. Never sent twice: an answer costs money.
+
+        Raises:
+            ModelError: the component's container answered with an error.
+            AwsError, HttpError: as `AwsService.call`.
+        """
+        headers = _invocation(component, "Accept")
         answer = self._service.call(
             "InvokeEndpoint", self._target, headers, body, deadline=deadline, resend=False
         )
         return answer.body
+
+    def stream(self, component: str, body: bytes, *, deadline: float) -> HttpStream:
+        """The same as it comes, in the frames of dropforge.backends.eventstream."""
+        return self._service.stream(
+            "InvokeEndpointWithResponseStream",
+            f"{self._target}-response-stream",
+            _invocation(component, "X-Amzn-SageMaker-Accept"),
+            body,
+            deadline=deadline,
+        )
+
+
+def _invocation(component: str, accept: str) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        accept: "application/json",
+        "X-Amzn-SageMaker-Inference-Component": component,
+    }

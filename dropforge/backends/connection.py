@@ -12,24 +12,29 @@ For the chat path, where an import is paid for by a waiting person: the standard
 from __future__ import annotations
 
 import functools
-import http.client
 import io
 import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from dropforge.backends.http1 import Fields, Response, request_bytes
 from dropforge.errors import BackendError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 MAX_ANSWER_BYTES = 5 * 1024 * 1024  # a Lambda's own answer may have 6 MB
+READ_BYTES = 64 * 1024
+DRAIN_SECONDS = 0.02
+"""What the end of a stream may take to come after all that was wanted of it."""
+
+ResultT = TypeVar("ResultT")
 
 
 class HttpError(BackendError):
@@ -52,12 +57,13 @@ class HttpAnswer(msgspec.Struct, frozen=True):
     """A complete answer, whatever its status."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Fields
     body: bytes
 
     def header(self, name: str) -> str | None:
         """The header's value; its name is matched without regard to case."""
-        return self.headers.get(name)
+        found: str | None = self.headers.get(name)
+        return found
 
 
 class Connection:
@@ -94,11 +100,11 @@ class Connection:
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._clock = clock
-        self._http = (
-            http.client.HTTPSConnection(parts.hostname, parts.port, context=_tls())
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(parts.hostname, parts.port)
-        )
+        self._secure = parts.scheme == "https"
+        usual = 443 if self._secure else 80
+        self._address = (parts.hostname, parts.port or usual)
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._host = name if parts.port in (None, usual) else f"{name}:{parts.port}"
         self._socket: _DeadlineSocket | None = None
         self._used_at = 0.0
 
@@ -122,33 +128,86 @@ class Connection:
             DeadlineError: `deadline` passed.
             BrokenAnswerError: reset, cut short, longer than MAX_ANSWER_BYTES, or not HTTP.
         """
+
+        def exchange() -> HttpAnswer:
+            response = self._send(method, target, body, headers)
+            content = self.whole(response)
+            self.used()
+            return HttpAnswer(response.status, response.fields, content)
+
+        return self._tried(exchange, deadline, resend=resend)
+
+    def stream(
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, deadline: float
+    ) -> HttpStream:
+        """Sends one request and returns its answer when the head of it has come.
+
+        The stream has to be read to its end, or closed, before the next request.
+
+        Args:
+            deadline: for the head, and for what is read of the body; `HttpStream.until` moves it.
+
+        Raises:
+            HttpError: as `request`.
+        """
+
+        def exchange() -> HttpStream:
+            return HttpStream(self, self._send(method, target, body, headers))
+
+        return self._tried(exchange, deadline, resend=False)
+
+    def _tried(self, exchange: Callable[[], ResultT], deadline: float, *, resend: bool) -> ResultT:
+        """The exchange's result, over a kept-open connection or a new one."""
         retried = False
         while True:
             reused = self._is_usable()
             try:
                 if not reused:
                     self._open(deadline)
-                return self._exchange(method, target, body, headers, deadline)
-            except (OSError, http.client.HTTPException) as error:
+                assert self._socket is not None  # noqa: S101 - opened
+                self._socket.begin(deadline)
+                return exchange()
+            except OSError as error:
                 unsent = self._socket is None or self._socket.sent == 0
-                self.close()
                 if self._clock() >= deadline:
-                    raise DeadlineError(f"{self._origin} did not answer in time.") from error
+                    raise self.broken(error, late=True) from error
+                self.close()
                 if not retried and (unsent or (resend and reused)):
                     retried = True
                     continue
-                kind = type(error).__name__
                 if unsent:
+                    kind = type(error).__name__
                     raise ConnectError(f"No connection to {self._origin} ({kind}).") from error
-                raise BrokenAnswerError(f"{self._origin} broke off its answer ({kind}).") from error
+                raise self.broken(error, late=False) from error
+
+    def broken(self, error: Exception, *, late: bool) -> HttpError:
+        """Closes the connection; what its failure means, if need be that the time was up."""
+        self.close()
+        if late:
+            return DeadlineError(f"{self._origin} did not answer in time.")
+        return BrokenAnswerError(f"{self._origin} broke off its answer ({type(error).__name__}).")
+
+    def until(self, deadline: float) -> None:
+        """Moves the deadline of the exchange under way."""
+        if self._socket is not None:
+            self._socket.until(deadline)
+
+    def used(self) -> None:
+        """Notes that an exchange ended well just now: the socket may be kept."""
+        self._used_at = self._clock()
+
+    def now(self) -> float:
+        """The time on the clock that deadlines are on."""
+        return self._clock()
 
     def close(self) -> None:
         """Closes the socket; the next request opens another."""
-        self._http.close()
+        if self._socket is not None:
+            self._socket.close()
         self._socket = None
 
     def _is_usable(self) -> bool:
-        if self._socket is None or self._http.sock is None:  # None after `Connection: close`
+        if self._socket is None or self._socket.done:
             return False
         fresh = self._clock() - self._used_at < self._idle_seconds
         if fresh and not self._socket.has_input():  # input before a request: the peer hung up
@@ -161,45 +220,144 @@ class Connection:
         remaining = deadline - self._clock()
         if remaining <= 0:
             raise TimeoutError
-        self._http.timeout = min(remaining, self._connect_seconds)
-        self._http.connect()
-        self._socket = _DeadlineSocket(self._http.sock, self._clock)
-        self._http.sock = self._socket
+        seconds = min(remaining, self._connect_seconds)
+        opened = socket.create_connection(self._address, seconds)
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._secure:
+                opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
+        except OSError:
+            opened.close()
+            raise
+        self._socket = _DeadlineSocket(opened, self._clock)
 
-    def _exchange(
-        self, method: str, target: str, body: bytes, headers: Mapping[str, str], deadline: float
-    ) -> HttpAnswer:
-        assert self._socket is not None  # noqa: S101 - request() opened it
-        self._socket.begin(deadline)
-        self._http.request(method, target, body, headers)
-        response = self._http.getresponse()
+    def _send(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
+        assert self._socket is not None  # noqa: S101 - opened
+        self._socket.sendall(request_bytes(method, target, self._host, headers, body))
+        response = Response(self._socket.reader())
+        self._socket.done = response.will_close
+        return response
+
+    def whole(self, response: Response) -> bytes:
+        """A response's whole body."""
         declared = response.length
         if declared is not None and declared > MAX_ANSWER_BYTES:
             content = None
-        elif declared is not None:
-            content = response.read()  # raises IncompleteRead when cut; read(n) would not
         else:
             content = response.read(MAX_ANSWER_BYTES + 1)
         if content is None or len(content) > MAX_ANSWER_BYTES:
-            self.close()
-            raise BrokenAnswerError(f"{self._origin} answered more than {MAX_ANSWER_BYTES} bytes.")
-        self._used_at = self._clock()
-        return HttpAnswer(response.status, response.headers, content)
+            raise self.too_long()
+        return content
+
+    def too_long(self) -> BrokenAnswerError:
+        """Closes the connection; the error of an answer over MAX_ANSWER_BYTES."""
+        self.close()
+        return BrokenAnswerError(f"{self._origin} answered more than {MAX_ANSWER_BYTES} bytes.")
+
+
+class HttpStream:
+    """An answer whose body is read as it comes.
+
+    Attributes:
+        status: HTTP's.
+    """
+
+    def __init__(self, connection: Connection, response: Response) -> None:
+        self._connection = connection
+        self._response = response
+        self._left = MAX_ANSWER_BYTES
+        self._ended = False
+        self.status = response.status
+
+    def header(self, name: str) -> str | None:
+        """The header's value; its name is matched without regard to case."""
+        return self._response.fields.get(name)
+
+    def until(self, deadline: float) -> None:
+        """The deadline of what is read from now on."""
+        self._connection.until(deadline)
+
+    def whole(self) -> HttpAnswer:
+        """All of it at once. Raises DeadlineError, BrokenAnswerError."""
+        try:
+            content = self._connection.whole(self._response)
+        except OSError as error:
+            raise self._broken(error) from error
+        self._end()
+        return HttpAnswer(self.status, self._response.fields, content)
+
+    def parts(self) -> Iterator[bytes]:
+        """The body, each part the moment it is there: never waits for more than one byte.
+
+        Raises:
+            DeadlineError: the time was up.
+            BrokenAnswerError: reset, cut short, or longer than MAX_ANSWER_BYTES.
+        """
+        while part := self._part():
+            yield part
+
+    def drain(self) -> None:
+        """Reads what little should be left, so that the connection can be kept."""
+        if self._ended:
+            return
+        self.until(self._connection.now() + DRAIN_SECONDS)
+        try:
+            while self._part():
+                pass
+        except HttpError:
+            return  # closed then, and opened again when it is needed
+
+    def close(self) -> None:
+        """Closes the connection, unless all of the body was read."""
+        if not self._ended:
+            self._connection.close()
+
+    def _part(self) -> bytes:
+        response = self._response
+        try:
+            # read1 on a chunked body gives what one read of the socket brought of one chunk.
+            part = b"" if self._ended else response.read1(READ_BYTES)
+        except OSError as error:
+            raise self._broken(error) from error
+        self._left -= len(part)
+        if self._left < 0:
+            raise self._connection.too_long()
+        if not part:
+            self._end()
+        return part
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._response.close()
+            self._connection.used()
+
+    def _broken(self, error: Exception) -> HttpError:
+        return self._connection.broken(error, late=isinstance(error, TimeoutError))
 
 
 class _DeadlineSocket:
-    """The part of a socket that http.client uses, each operation cut to what time is left."""
+    """A socket, each operation cut to what time is left.
+
+    Attributes:
+        done: it is of no use after the answer under way.
+    """
 
     def __init__(self, sock: socket.socket, clock: Callable[[], float]) -> None:
         self._sock = sock
         self._clock = clock
         self._deadline = 0.0
         self.sent = 0
+        self.done = False
 
     def begin(self, deadline: float) -> None:
         """Starts a new exchange: nothing sent yet, and `deadline` to finish."""
         self._deadline = deadline
         self.sent = 0
+
+    def until(self, deadline: float) -> None:
+        """Moves the deadline of the exchange under way."""
+        self._deadline = deadline
 
     def arm(self) -> None:
         """Raises TimeoutError if the time is up."""
@@ -222,8 +380,9 @@ class _DeadlineSocket:
             self.sent += count
             view = view[count:]
 
-    def makefile(self, mode: Literal["rb"]) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self, self._sock.makefile(mode, buffering=0)))
+    def reader(self) -> io.BufferedReader:
+        """For one answer."""
+        return io.BufferedReader(_DeadlineReader(self, self._sock.makefile("rb", buffering=0)))
 
     def close(self) -> None:
         self._sock.close()

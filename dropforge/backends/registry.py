@@ -4,16 +4,14 @@ One table, `pk` and `sk`. A project's items share `pk = project#<name>`; `sk` is
 extract, run#…, drop#…, clean#…, dataset#…, evaluation#… and so on. A model version is written once,
 as model#<version>; what becomes of it stands in standing#<version> and shutdown#<version>. The
 champion is moved by `pointers.py` alone, each move kept as move#<revision>. A job that a run waits
-for has `pk = webhook#<job id>`.
+for has `pk = webhook#<job id>`. API tokens are `tokens.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from hashlib import sha256
 from math import isfinite
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -39,10 +37,6 @@ def _pk(project: str) -> str:
     return f"project#{project}"
 
 
-def _token_key(token: str) -> dict[str, str]:
-    return {"pk": f"token#{sha256(token.encode()).hexdigest()}", "sk": "token"}
-
-
 class Registry:
     """Reads and conditional writes. Times are seconds since the epoch."""
 
@@ -51,10 +45,10 @@ class Registry:
 
     def get(self, project: str, sk: str) -> Item | None:
         found = self._table.get_item(Key={"pk": _pk(project), "sk": sk}, ConsistentRead=True)
-        return _plain(found["Item"]) if "Item" in found else None
+        return plain(found["Item"]) if "Item" in found else None
 
     def put(self, project: str, sk: str, item: Mapping[str, Any]) -> None:
-        self._table.put_item(Item=_stored({"pk": _pk(project), "sk": sk, **item}))
+        self._table.put_item(Item=stored({"pk": _pk(project), "sk": sk, **item}))
 
     def put_new(self, project: str, sk: str, item: Mapping[str, Any]) -> bool:
         """Write an item that is never changed; False where it is there already."""
@@ -74,7 +68,7 @@ class Registry:
             Key={"pk": _pk(project), "sk": sk},
             UpdateExpression="SET " + ", ".join(sets),
             ExpressionAttributeNames=names,
-            ExpressionAttributeValues=_stored(data),
+            ExpressionAttributeValues=stored(data),
         )
 
     def items(
@@ -103,7 +97,7 @@ class Registry:
         found: list[Item] = []
         while True:
             page = self._table.query(**asked)
-            found += map(_plain, page["Items"])
+            found += map(plain, page["Items"])
             if "LastEvaluatedKey" not in page:
                 return found
             asked["ExclusiveStartKey"] = page["LastEvaluatedKey"]
@@ -218,8 +212,8 @@ class Registry:
         return True
 
     def _item(self, project: str, sk: str, item: Mapping[str, Any]) -> Item:
-        stored = _stored({"pk": _pk(project), "sk": sk, **item})
-        return {"TableName": self._table.name, "Item": stored}
+        whole = stored({"pk": _pk(project), "sk": sk, **item})
+        return {"TableName": self._table.name, "Item": whole}
 
     def model(self, project: str, version: str) -> Item | None:
         """A model version with what became of it since: see `models`."""
@@ -297,27 +291,8 @@ class Registry:
             ReturnValues="ALL_OLD",
             **names,
         )
-        known: Item = _plain(changed.get("Attributes", {}))
+        known: Item = plain(changed.get("Attributes", {}))
         return known
-
-    def create_token(self, project: str, name: str, at: float) -> str:
-        """Make an API token; only its SHA-256 is stored, so it can be shown this once."""
-        token = f"df-{token_urlsafe(32)}"
-        item = {"project": project, "name": name, "created_at": at, "revoked": False}
-        self._table.put_item(Item=_stored({**_token_key(token), **item}))
-        return token
-
-    def revoke_token(self, token: str) -> bool:
-        """Make a token worthless; False where there is no such token."""
-        key = _token_key(token)
-        if "Item" not in self._table.get_item(Key=key):
-            return False
-        self._table.update_item(
-            Key=key,
-            UpdateExpression="SET revoked = :yes",
-            ExpressionAttributeValues={":yes": True},
-        )
-        return True
 
     def put_if(
         self,
@@ -331,12 +306,12 @@ class Registry:
         """Write an item where a condition on what stands there holds; False where it does not."""
         more: dict[str, Any] = {}
         if values:
-            more["ExpressionAttributeValues"] = _stored(values)
+            more["ExpressionAttributeValues"] = stored(values)
         if names:
             more["ExpressionAttributeNames"] = dict(names)
         try:
             self._table.put_item(
-                Item=_stored({"pk": _pk(project), "sk": sk, **item}),
+                Item=stored({"pk": _pk(project), "sk": sk, **item}),
                 ConditionExpression=condition,
                 **more,
             )
@@ -352,22 +327,23 @@ def _whole(model: Item, standing: Item | None, shutdown: Item | None) -> Item:
     return {**model, **told, "standing": (standing or {}).get("state", "")}
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
     """DynamoDB takes no floats: numbers travel as decimals, and what is no number as None."""
     if isinstance(value, float):
         return Decimal(str(value)) if isfinite(value) else None
     if isinstance(value, Mapping):
-        return {k: _stored(v) for k, v in value.items()}
+        return {k: stored(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_stored(v) for v in value]
+        return [stored(v) for v in value]
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What `stored` wrote, as it was: decimals are ints or floats again."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

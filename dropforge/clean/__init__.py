@@ -17,12 +17,14 @@ from typing import TypeVar
 
 import msgspec
 
-from dropforge.artifacts import Cluster, Excerpt, digest
+from dropforge.artifacts import Cluster, Excerpt, collected_key, digest
 from dropforge.chat import ChatExample
 from dropforge.clean.prepare import Candidate, Dropped, Preparer, Rules, exact_key
 from dropforge.deduplicate import Deduplicator
 from dropforge.errors import NoDataError, TooManyRejectedError
 from dropforge.export import Reason, Rejected, Row
+from dropforge.project import ProjectConfig
+from dropforge.project.data import Columns, Roles
 
 T = TypeVar("T")
 
@@ -76,6 +78,13 @@ def clean_hash(source_sha256: str, mapping: object, rules: Rules) -> str:
 def spark_hash(identity: str, mapping: object, rules: Rules) -> str:
     """The address of what Spark makes of a file that is not hashed: see `Store.identity`."""
     return clean_hash(f"s3:{identity}", mapping, rules)
+
+
+def names_in(key: str, project: str, config: ProjectConfig) -> tuple[Columns, Roles]:
+    """What an export calls things: the project's own names, but the usual ones in our own file."""
+    if key == collected_key(project):
+        return Columns(), Roles()
+    return config.columns, config.roles
 
 
 def in_batches(rows: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:

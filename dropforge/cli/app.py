@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from dropforge.artifacts import (
 )
 from dropforge.backends.registry import FAILED, Item
 from dropforge.cli.api import ask
+from dropforge.cli.collected import register_collected
 from dropforge.cli.compare import register_compare
 from dropforge.cli.deployment import Deployment, fail, told
 from dropforge.cli.drift import register_drift
@@ -29,6 +29,7 @@ from dropforge.cli.label import register_label
 from dropforge.cli.lineage import lineage_of_file, lineage_of_model
 from dropforge.cli.migrate import register as register_migrate
 from dropforge.cli.models import register_models, when
+from dropforge.cli.tokens import register_tokens
 from dropforge.cli.watch import describe, watch
 from dropforge.drop import Drop
 from dropforge.errors import DropforgeError, ProjectError
@@ -129,6 +130,8 @@ register_migrate(app, lambda: here, lambda: console, lambda p, r: _end(_watch(p,
 register_label(app, lambda: here, lambda: console)
 register_compare(app, lambda: here, lambda: console)
 register_drift(app, lambda: here, lambda: console)
+register_collected(app, lambda: here, lambda: console)
+register_tokens(app, lambda: here, lambda: console)
 
 
 @app.command()
@@ -180,33 +183,21 @@ def chat(
     project: Project = None,
     model: Annotated[str, typer.Option(help="champion, base, or a version.")] = "champion",
     token: Annotated[
-        str, typer.Option(envvar="DROPFORGE_TOKEN", help="API token (`dropforge token`).")
+        str, typer.Option(envvar="DROPFORGE_TOKEN", help="API token (`dropforge tokens create`).")
     ] = "",
 ) -> None:
     """Ask the deployed HTTPS API a question."""
     if not token:
-        fail("There is no token. `export DROPFORGE_TOKEN=$(dropforge token PROJECT)` makes one.")
+        fail(
+            "There is no token."
+            " `export DROPFORGE_TOKEN=$(dropforge tokens create PROJECT)` makes one."
+        )
     name = here.project(project)
     answer = ask(here.api_url, token, f"{name}/{model}", message)
     console.print(answer.text, highlight=False)
     console.print(
         f"{answer.model} ({answer.arm}), {answer.seconds:.1f} s", style="dim", highlight=False
     )
-
-
-@app.command()
-def token(
-    project: Annotated[str, typer.Argument(help="The project it gives access to.")],
-    name: Annotated[str, typer.Option(help="Who will use it.")] = "cli",
-    revoke: Annotated[str | None, typer.Option(help="Revoke this token instead.")] = None,
-) -> None:
-    """Make an API token for a project and print it; it is stored as a hash and not shown again."""
-    if revoke:
-        if not here.registry.revoke_token(revoke):
-            fail("There is no such token.")
-        console.print("revoked")
-        return
-    typer.echo(here.registry.create_token(here.project(project), name, time.time()))
 
 
 @app.command()

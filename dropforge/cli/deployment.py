@@ -15,6 +15,7 @@ from rich.text import Text
 
 from dropforge.backends.registry import Item, Registry
 from dropforge.backends.store import Store
+from dropforge.backends.tokens import Plans, Tokens
 from dropforge.errors import DropforgeError
 
 PARAMETER = "/dropforge/deployment"
@@ -43,6 +44,8 @@ class Outputs(msgspec.Struct, frozen=True):
     state_machine_arn: str
     api_url: str
     dashboard: str = ""
+    plans: Plans = Plans()
+    authorizer_ttl_s: int = 0
 
 
 class Deployment:
@@ -67,6 +70,10 @@ class Deployment:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.outputs.table)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        return Tokens(self.outputs.table, self.outputs.plans)
 
     @property
     def api_url(self) -> str:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from dropforge.backends.tokens import Wish
 from dropforge.cli.deployment import Deployment, fail
 from dropforge.cli.inventory import dependences, remarks, table
 from dropforge.cli.move import config_of, lines_to_add, say, start_move, today
@@ -177,7 +178,10 @@ def _asked(
     token: str,
 ) -> list[Exception]:
     """Ask for what is missing; a token made for it is revoked at the end, come what may."""
-    made = token or here.registry.create_token(project, "migrate record", time.time())
+    made = token
+    if not token:
+        wish = Wish(projects=(project,), name="migrate record", ends_at=int(time.time()) + 86400)
+        _, made = here.tokens.create(wish, time.time())
     columns = (TextColumn("asking"), BarColumn(), MofNCompleteColumn())
     try:
         with Progress(
@@ -194,4 +198,4 @@ def _asked(
             )
     finally:
         if not token:
-            here.registry.revoke_token(made)
+            here.tokens.revoke(made, time.time())

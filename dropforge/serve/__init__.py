@@ -13,8 +13,10 @@ for the chat's cold start.
     ├── AlreadyRatedError        409
     ├── RequestTooLargeError     413
     ├── UpstreamRateLimitError   429
+    ├── BudgetExceededError      429  the token has spent what it may
     ├── UpstreamError            502  the model's server failed or answered nonsense
     ├── UnavailableError         503  will work in a while: Retry-After says when
+    │   └── AsleepModelError          no copy of the model runs; one is being started
     └── UpstreamTimeoutError     504
 """
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_MESSAGES = 200
+MAX_DEPTH = 64
+"""Lists and objects in each other; more would be too much to write out again."""
 
 
 class ChatError(RequestError):
@@ -116,12 +120,20 @@ class UpstreamRateLimitError(ChatError):
     status, kind, code = 429, "rate_limit_error", "RATE_LIMIT_EXCEEDED"
 
 
+class BudgetExceededError(ChatError):
+    status, kind, code = 429, "insufficient_quota", "INSUFFICIENT_QUOTA"
+
+
 class UpstreamError(ChatError):
     status, kind, code = 502, "server_error", "UPSTREAM_ERROR"
 
 
 class UnavailableError(ChatError):
     status, kind, code = 503, "server_error", "UNAVAILABLE"
+
+
+class AsleepModelError(UnavailableError):
+    pass
 
 
 class UpstreamTimeoutError(ChatError):
@@ -152,7 +164,7 @@ class ChatRequest(msgspec.Struct):
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=8)] | None = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
 
@@ -188,6 +200,41 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     model: Annotated[str, Meta(max_length=200)] | None = None
 
 
+class EmbeddingRequest(msgspec.Struct):
+    """POST /v1/embeddings. Fields not named here go to the model's server as they are.
+
+    `input` is one text or several, or the same as token ids: one list of them, or a list of lists.
+    """
+
+    input: str | list[str | Annotated[int, Meta(ge=0)] | list[Annotated[int, Meta(ge=0)]]]
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    user: str | None = None
+
+
+class Embedding(msgspec.Struct):
+    """One vector of an answer; in base64 it is little-endian 32-bit floats."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingUsage(msgspec.Struct):
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class EmbeddingList(msgspec.Struct):
+    """The answer of POST /v1/embeddings, one entry for each input, in their order."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage = msgspec.field(default_factory=EmbeddingUsage)
+    object: Literal["list"] = "list"
+
+
 RequestT = TypeVar("RequestT")
 
 
@@ -196,12 +243,15 @@ def parse(body: bytes, kind: type[RequestT]) -> tuple[RequestT, dict[str, Any]]:
 
     Raises:
         RequestTooLargeError: more than MAX_BODY_BYTES.
-        InvalidRequestError: not JSON, not of this kind, or more than MAX_MESSAGES messages.
+        InvalidRequestError: not JSON, deeper than MAX_DEPTH, not of this kind, or more than
+            MAX_MESSAGES messages.
     """
     if len(body) > MAX_BODY_BYTES:
         raise RequestTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH and not _is_flat(fields):
+            raise InvalidRequestError(f"The body is nested deeper than {MAX_DEPTH} levels.")
         request = msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
@@ -210,7 +260,23 @@ def parse(body: bytes, kind: type[RequestT]) -> tuple[RequestT, dict[str, Any]]:
         raise InvalidRequestError(
             "The body is not valid JSON.", wire_code="invalid_json"
         ) from error
-    messages = fields.get("messages") or fields.get("conversation") or ()
+    messages = getattr(request, "messages", ()) or getattr(request, "conversation", ())
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequestError(f"More than {MAX_MESSAGES} messages.", param="messages")
     return request, fields
+
+
+def _is_flat(value: object) -> bool:
+    """Whether it is nested no deeper than MAX_DEPTH."""
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        level = [one for one in inner if isinstance(one, dict | list)]
+        if not level:
+            return True
+    return False

@@ -14,7 +14,7 @@ import msgspec
 
 from dropforge.providers import Backend
 
-Arm = Literal["champion", "challenger", "base", "pinned"]
+Arm = Literal["champion", "challenger", "base", "pinned", "ensemble", "fallback"]
 Sticky = Literal["user", "conversation"]
 
 _RATEABLE = re.compile(r"[A-Za-z0-9._:-]+")

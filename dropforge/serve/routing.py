@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import msgspec
 
 from dropforge.providers import Backend, is_hosted
-from dropforge.serve import ModelNotFoundError, NoChampionError
+from dropforge.serve import ModelNotFoundError, NoChampionError, UnavailableError
 from dropforge.serve.arms import Arm, Asker, Challenger
-from dropforge.serve.options import CollectOptions, ServeOptions
+from dropforge.serve.options import CollectOptions, ServedModel, ServeOptions
 
 MAX_VERSION_CHARACTERS = 200
 
@@ -73,6 +73,7 @@ class Route(msgspec.Struct, frozen=True):
         canary: the one that this request is a part of; it is counted there.
         fallback: who answers where this model does not.
         replaces: the arm in whose place this route answers, as its fallback.
+        named: it was asked for by its own name: nobody answers in its place.
     """
 
     project: str
@@ -83,6 +84,12 @@ class Route(msgspec.Struct, frozen=True):
     canary: Challenger | None = None
     fallback: Route | None = None
     replaces: Arm | None = None
+    named: bool = False
+
+    @property
+    def served_as(self) -> tuple[str, str]:
+        """What tells two models apart, whatever they are called: the backend and its name there."""
+        return self.backend, self.model_id
 
     @property
     def model(self) -> str:
@@ -132,7 +139,7 @@ def _live(project: str, champion: Champion, asker: Asker | None, *, named: bool)
     about = (champion.backend, champion.model_id)
     if canary is None or asker is None:
         arm: Arm = "pinned" if canary and named else "champion"
-        return Route(project, champion.version, arm, *about)
+        return Route(project, champion.version, arm, *about, named=named)
     if not canary.takes(asker.subject(canary.sticky)):
         return Route(project, champion.version, "champion", *about, canary)
     instead = Route(project, champion.version, "champion", *about, canary, replaces="challenger")
@@ -176,22 +183,83 @@ def _not_found(name: str | None) -> ModelNotFoundError:
     )
 
 
+def has_fallbacks(route: Route, options: ServeOptions, registry: Registry) -> bool:
+    """Whether `fallbacks` may find one, as far as the champion and the project's settings tell."""
+    if route.arm != "champion" or route.named:
+        return False
+    for choice in options.fallback:
+        if isinstance(choice, ServedModel):
+            return True
+        if choice == "previous":
+            champion = registry.champion(route.project)
+            if champion and champion.previous not in (None, route.version):
+                return True
+        elif served := registry.project(route.project):
+            model_id = served.base_model_id or (served.model if is_hosted(served.backend) else None)
+            if (served.backend, model_id) != route.served_as:
+                return True
+    return False
+
+
 def fallbacks(route: Route, options: ServeOptions, registry: Registry) -> list[Route]:
     """Who answers in place of a champion that does not, in the project's order.
 
-    Nobody answers for a model that was asked for by its own name. What cannot be asked is left out.
+    Nobody answers for a model that was asked for by its own name. What cannot be asked is left out,
+    and so is what the registry does not tell now: there is no time to wait for it.
     """
-    return []
+    if route.arm != "champion" or route.named:
+        return []
+    found: list[Route] = []
+    known = {route.served_as}
+    for choice in options.fallback:
+        try:
+            other = _fallback(choice, route.project, registry)
+        except UnavailableError:
+            continue
+        if other and other.served_as not in known:
+            known.add(other.served_as)
+            found.append(other)
+    return found
+
+
+def _fallback(choice: str | ServedModel, project: str, registry: Registry) -> Route | None:
+    """A model as a fallback. One that has no version answers as `<project>/fallback`."""
+    if isinstance(choice, ServedModel):
+        version, backend, model_id = "fallback", choice.backend, choice.model
+    elif choice == "base" or (previous := _previous(project, registry)) == "base":
+        base = _base(project, registry)
+        if base is None:
+            return None
+        version, backend, model_id = base.version, base.backend, base.model_id
+    else:
+        before = registry.version(project, previous) if previous else None
+        if before is None or not before.model_id:
+            return None
+        version, backend, model_id = before.version, before.backend, before.model_id
+    return Route(project, version, "fallback", backend, model_id, replaces="champion")
+
+
+def _previous(project: str, registry: Registry) -> str | None:
+    champion = registry.champion(project)
+    return champion.previous if champion else None
 
 
 def upstream_payload(
-    fields: dict[str, Any], route: Route, system_prompt: str | None, *, stream: bool = False
+    fields: dict[str, Any],
+    route: Route,
+    system_prompt: str | None,
+    *,
+    stream: bool = False,
+    output_tokens: int | None = None,
 ) -> dict[str, Any]:
     """What the model's server is asked: the caller's fields, the server's name for the model.
 
     The project's system prompt goes first where the caller brings none: the model was trained on
     it. A stream is always asked for with its usage. SageMaker gets no `model`: a header names the
     inference component there.
+
+    Args:
+        output_tokens: the most that an answer may have, where the caller did not say.
     """
     dropped = ("model", "stream", "stream_options")
     payload = {name: value for name, value in fields.items() if name not in dropped}
@@ -201,6 +269,9 @@ def upstream_payload(
         payload["messages"] = [prompt, *payload["messages"]]
     if is_hosted(route.backend):
         payload["model"] = route.model_id
+    if output_tokens is not None:
+        new_name = route.backend in ("openai", "azure")
+        payload["max_completion_tokens" if new_name else "max_tokens"] = output_tokens
     if stream:
         payload["stream"], payload["stream_options"] = True, {"include_usage": True}
     return payload

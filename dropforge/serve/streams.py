@@ -6,8 +6,12 @@ msgspec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
+
+import msgspec
+
+from dropforge.serve import UpstreamError
 
 Body = dict[str, Any]
 
@@ -89,11 +93,11 @@ def _finished(choice: Body) -> Body:
     }
 
 
-def chunks(completion: Body) -> Iterator[Body]:
+def chunks(completion: Body) -> Generator[Body, None, None]:
     """A whole completion as chunks: role, content and finish of each choice, then the usage."""
     copied = ("id", "created", "model", "system_fingerprint", "service_tier")
     frame: Body = {name: completion[name] for name in copied if name in completion}
-    frame["object"] = "chat.completion.chunk"
+    frame |= {"object": "chat.completion.chunk", "usage": None}
     for choice in completion["choices"]:
         rest = dict(choice["message"])
         role = {"role": rest.pop("role", "assistant"), "content": ""}
@@ -114,3 +118,17 @@ def chunks(completion: Body) -> Iterator[Body]:
             }
             yield {**frame, "choices": [entry]}
     yield {**frame, "choices": [], "usage": completion.get("usage")}
+
+
+def completion(body: bytes) -> Body:
+    """A server's whole completion, with at least one choice.
+
+    Raises:
+        UpstreamError: it is none.
+    """
+    try:
+        whole = msgspec.json.decode(body, type=dict[str, Any])
+        whole["choices"][0]["message"].get("content")
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise UpstreamError("The model's server answered no chat completion.") from error
+    return whole

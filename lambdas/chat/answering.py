@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from dropforge.backends.awsapi import Table
 from dropforge.serve import ChatError, Feedback
 from dropforge.serve.arms import Asker
 from dropforge.serve.limits import check_limits
 from dropforge.serve.options import ServeOptions
-from dropforge.serve.routing import fallbacks, resolve
+from dropforge.serve.routing import fallbacks, has_fallbacks, resolve
 from dropforge.serve.streams import Assembly, chunks
 from lambdas.chat.arms import Arms
 from lambdas.chat.budget import Budgets
@@ -19,11 +19,13 @@ from lambdas.chat.cache import AnswerCache
 from lambdas.chat.chain import Chain
 from lambdas.chat.collecting import Collector
 from lambdas.chat.edge import Call
-from lambdas.chat.ensemble import Ensembles
 from lambdas.chat.exchange import Exchange
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.store import ProjectStore
 from lambdas.chat.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lambdas.chat.ensemble import Ensembles
 
 Body = dict[str, Any]
 
@@ -35,7 +37,8 @@ class Answering:
         upstream = Upstream(settings)
         self._store = store
         self._chain = Chain(upstream)
-        self._ensembles = Ensembles(settings)
+        self._settings = settings
+        self._ensembles: Ensembles | None = None
         self._cache = AnswerCache(settings, upstream)
         self._budgets = Budgets(table)
         self._arms = Arms(table, settings.shadow_queue)
@@ -68,7 +71,6 @@ class Answering:
 
     def rated(self, call: Call, feedback: Feedback) -> None:
         """What a rating of one of its answers changes, once the caller has been told."""
-        call.after.append(lambda: self._collector.rate(call, feedback))
         if feedback.rating < 0:
             call.after.append(lambda: self._cache.forget(call, feedback))
 
@@ -90,17 +92,24 @@ class Answering:
             prompt=served.system_prompt if served else None,
             stream=stream,
             route=route,
+            user=user,
         )
 
     def _ask(self, exchange: Exchange) -> None:
         self._budgets.hold(exchange)
         exchange.began = time.monotonic()
-        if exchange.options.ensemble and exchange.asked.arm == "champion":
-            self._ensembles.ask(exchange, self._store)
-        else:
+        if exchange.options.ensemble is None or not self._ask_several(exchange):
             options, asked = exchange.options, exchange.asked
-            self._chain.ask(exchange, lambda: fallbacks(asked, options, self._store))
+            spare = has_fallbacks(asked, options, self._store)
+            self._chain.ask(exchange, lambda: fallbacks(asked, options, self._store), spare=spare)
         exchange.first = time.monotonic()
+
+    def _ask_several(self, exchange: Exchange) -> bool:
+        """Whether the project's ensemble has answered; its code is read by those who have one."""
+        from lambdas.chat.ensemble import Ensembles
+
+        self._ensembles = self._ensembles or Ensembles(self._settings)
+        return self._ensembles.applies(exchange) and self._ensembles.ask(exchange, self._store)
 
     def _after(self, exchange: Exchange) -> None:
         """Each for itself fails open: what one could not do becomes a metric of the call."""
@@ -110,8 +119,10 @@ class Answering:
         self._collector.keep(exchange)
 
 
-def _recorded(exchange: Exchange, parts: Iterator[Body]) -> Iterator[Body]:
-    """The same chunks; what they make is the exchange's completion when they end."""
+def _recorded(
+    exchange: Exchange, parts: Generator[Body, None, None]
+) -> Generator[Body, None, None]:
+    """The same chunks; what they make is the exchange's completion when they end, or are closed."""
     assembly = Assembly()
     try:
         for part in parts:
@@ -121,5 +132,6 @@ def _recorded(exchange: Exchange, parts: Iterator[Body]) -> Iterator[Body]:
         exchange.error = error
         raise
     finally:
+        parts.close()
         exchange.completion = assembly.completion()
         exchange.ended = time.monotonic()

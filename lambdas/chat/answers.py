@@ -53,6 +53,9 @@ def events(exchange: Exchange, answer: Answer, *, include_usage: bool) -> Iterat
     except ChatError as error:
         answer.fail(error)
         yield b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+    finally:
+        if exchange.chunks is not None:  # the caller may have hung up: then so do we
+            exchange.chunks.close()
 
 
 def model_cards(
@@ -78,6 +81,8 @@ def model_cards(
             cards.append(model_card(project, "challenger", version=version, root=tried))
     if served:
         cards.append(model_card(project, "base"))
+        if served.serve.embeddings:
+            cards.append(model_card(project, "embeddings"))
     cards += [model_card(project, name, version=version) for name, version in ready.items()]
     return cards
 

@@ -24,7 +24,8 @@ WRITE_SECONDS = 0.1
 CHALLENGER_SHARE = 0.5
 """Of the time that is left: what a challenger may take before the champion answers instead.
 
-A champion's answer that took longer is given, and counted as an error: one limit for both arms.
+A champion's answer that took longer is given, and counted as an error: one limit for both arms. Of
+a stream it is the time to its first chunk.
 """
 MAX_SHADOW_BYTES = 256 * 1024  # the smallest limit that an SQS queue may have by default
 
@@ -53,14 +54,15 @@ class Arms:
     def count(self, exchange: Exchange) -> None:
         """Adds an exchange to the numbers of its arm; what no canary is about counts for none.
 
-        Answers from the cache count for none, nor does what the caller did wrong.
+        Answers from the cache count for none, nor does what the caller did wrong. Where a fallback
+        answered, what is counted is that the model that was meant did not.
         """
         asked, call, error = exchange.asked, exchange.call, exchange.error
         canary = asked.canary
         if canary is None or not exchange.began:
             return
-        if exchange.route is not asked:  # a fallback answered, or refused as well
-            if error is None or is_failure(error):
+        if exchange.missed is not None:  # another was asked, whose answer counts for nobody
+            if is_failure(exchange.missed) or error is None:
                 self._count(call, canary, asked.arm, FAILED)
             return
         if error is not None:
@@ -68,8 +70,9 @@ class Arms:
                 self._count(call, canary, asked.arm, FAILED)
             return
         seconds = exchange.ended - exchange.began
+        waited = exchange.first - exchange.began if exchange.stream else seconds
         allowed = (call.deadline - exchange.began) * CHALLENGER_SHARE
-        late = seconds > allowed and not canary.shadow  # a shadow is given the whole time
+        late = waited > allowed and not canary.shadow  # a shadow is given the whole time
         whole = exchange.completion or {}
         tally = FAILED if late else Tally.of(whole, seconds, canary.slow_seconds)
         self._count(call, canary, asked.arm, tally)
@@ -89,7 +92,8 @@ class Arms:
         """What the champion was asked, to the challenger's queue."""
         if not self._shadow_queue:
             return
-        body = msgspec.json.encode(ShadowChat(call.project, canary.id, payload))
+        whole = {k: v for k, v in payload.items() if k not in ("stream", "stream_options")}
+        body = msgspec.json.encode(ShadowChat(call.project, canary.id, whole))
         if len(body) > MAX_SHADOW_BYTES:
             return
         self._queue = self._queue or Queue(self._shadow_queue)

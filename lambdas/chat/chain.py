@@ -3,46 +3,244 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from math import ceil
+from typing import Any
 
-from dropforge.serve import ChatError
+from dropforge.backends.awsapi import AwsError
+from dropforge.backends.connection import ConnectError
+from dropforge.providers import is_hosted
+from dropforge.serve import (
+    AsleepModelError,
+    ChatError,
+    UpstreamError,
+    UpstreamRateLimitError,
+    UpstreamTimeoutError,
+)
+from dropforge.serve.breaker import Breaker, RetryBudget
 from dropforge.serve.routing import Route, upstream_payload
+from lambdas.chat.arms import CHALLENGER_SHARE, is_failure
 from lambdas.chat.exchange import Exchange
 from lambdas.chat.upstream import Upstream
 
+FIRST_SHARE = 2 / 3
+"""Of the time that is left: what a champion may take where another can still answer.
+
+For a stream it is the time to its first chunk. An answer that is nearly there is worth more than a
+new beginning, and a third of the usual 25 s is enough for one of a few hundred tokens. A challenger
+has CHALLENGER_SHARE: people are not to wait for what is only tried.
+"""
+COLD_SECONDS = 30.0
+"""How long a component without a copy is left alone. The alarm that wakes it looks at 30 s, so one
+request in each is enough for it, and a copy takes minutes to start."""
+
+_REASONS: tuple[tuple[type[ChatError], str], ...] = (
+    (AsleepModelError, "ChatColdFallbacks"),
+    (UpstreamRateLimitError, "ChatThrottledFallbacks"),
+    (UpstreamTimeoutError, "ChatSlowFallbacks"),
+)
+
 
 class Chain:
-    """Asks a request's model, and one other where that fails; lives as long as its container."""
+    """Asks a request's model, and one other where that fails; lives as long as its container.
+
+    A model that keeps failing is not asked for a while (`Breaker`): the other is asked in its
+    place. Failures before that are each paid from one budget for all models (`RetryBudget`).
+    """
 
     def __init__(self, upstream: Upstream, clock: Callable[[], float] = time.monotonic) -> None:
         self._upstream = upstream
         self._clock = clock
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._budget = RetryBudget(clock())
 
-    def ask(self, exchange: Exchange, others: Callable[[], list[Route]]) -> None:
+    def ask(
+        self, exchange: Exchange, others: Callable[[], list[Route]], *, spare: bool = False
+    ) -> None:
         """Sets the exchange's completion or chunks, and the route and payload that they came from.
 
         Args:
             others: who else may answer, in order; called only where it is needed.
+            spare: whether there may be another, so that the first has to leave it some time.
 
         Raises:
-            ChatError: neither answered.
+            ChatError: neither answered; with the route that it is about.
         """
-        began = self._clock()
-        route = exchange.route
-        share = 0.5 if route.fallback else 1.0
-        try:
-            self._ask(exchange, route, began + (exchange.call.deadline - began) * share)
-        except ChatError:
-            if route.fallback is None:
-                raise
-            exchange.call.metrics["ChatFallbacks"] = 1
-            self._ask(exchange, route.fallback, exchange.call.deadline)
+        now = self._clock()
+        self._budget.deposit(now)
+        asked, deadline = exchange.route, exchange.call.deadline
+        share = CHALLENGER_SHARE if asked.fallback else FIRST_SHARE if spare else 1.0
+        failure = self._turned_away(asked, now)
+        turned_away = failure is not None
+        if failure is None:
+            failure = self._ask(exchange, asked, deadline, now + (deadline - now) * share)
+            if failure is None:
+                return
+        failure.route = asked
+        other = self._other(exchange, failure, others, free=turned_away)
+        if other is None:
+            raise failure
+        exchange.missed = failure
+        _count(exchange, failure)
+        second = self._ask(exchange, other, deadline, deadline)
+        if second is not None:
+            second.route = other
+            raise second if asked.fallback else more_useful(failure, second)
 
-    def _ask(self, exchange: Exchange, route: Route, deadline: float) -> None:
+    def _other(
+        self,
+        exchange: Exchange,
+        failure: ChatError,
+        others: Callable[[], list[Route]],
+        *,
+        free: bool,
+    ) -> Route | None:
+        """Who is asked after a failure, if anybody.
+
+        A challenger's failure, and its refusal too, goes to the champion, which without the canary
+        would have had the request anyway; that is no retry, and neither is the place of a model
+        that was not asked.
+        """
+        asked = exchange.asked
+        now = self._clock()
+        if champion := asked.fallback:
+            return champion if self._breaker(champion).closed_for(now) == 0.0 else None
+        if not is_failure(failure) or now >= exchange.call.deadline:
+            return None
+        asleep = isinstance(failure, AsleepModelError)
+        for other in others():
+            breaker = self._breaker(other)
+            # All components live on the base model's copies: where one sleeps, all do.
+            if not breaker.allows(now) or (asleep and not is_hosted(other.backend)):
+                continue
+            if not free and not self._budget.withdraw():
+                exchange.call.metrics["ChatRetriesSpent"] = 1
+                return None
+            breaker.closed_for(now)
+            return other
+        return None
+
+    def _ask(
+        self, exchange: Exchange, route: Route, deadline: float, first_by: float
+    ) -> ChatError | None:
+        """Asks one model; its failure, if it is one."""
         exchange.route = route
-        payload = upstream_payload(exchange.fields, route, exchange.prompt, stream=exchange.stream)
+        payload = upstream_payload(
+            exchange.fields,
+            route,
+            exchange.prompt,
+            stream=exchange.stream,
+            output_tokens=exchange.output_tokens,
+        )
         exchange.payload = payload
-        if exchange.stream:
-            exchange.chunks = self._upstream.stream(route, payload, deadline)
-        else:
-            exchange.completion = self._upstream.complete(route, payload, deadline)
+        try:
+            if exchange.stream:
+                chunks = self._upstream.stream(route, payload, deadline, first_by=first_by)
+                exchange.chunks = self._watched(route, chunks)
+                return None
+            exchange.completion = self._upstream.complete(route, payload, first_by)
+        except ChatError as error:
+            exchange.lost += _may_cost(error)
+            self._failed(route, error)
+            return error
+        self._breaker(route).succeeded()
+        return None
+
+    def _watched(
+        self, route: Route, chunks: Generator[dict[str, Any], None, None]
+    ) -> Generator[dict[str, Any], None, None]:
+        """The same chunks; how they end is known to the model's breaker."""
+        try:
+            yield from chunks
+        except ChatError as error:
+            error.route = route
+            self._failed(route, error)
+            raise
+        self._breaker(route).succeeded()
+
+    def _failed(self, route: Route, error: ChatError) -> None:
+        breaker = self._breaker(route)
+        if not is_failure(error):
+            breaker.succeeded()
+            return
+        now = self._clock()
+        seconds = None
+        if isinstance(error, AsleepModelError):
+            seconds = COLD_SECONDS
+        elif isinstance(error, UpstreamRateLimitError):
+            seconds = retry_seconds(error.retry_after)
+        breaker.failed(now, (type(error), error.message), seconds)
+
+    def _turned_away(self, route: Route, now: float) -> ChatError | None:
+        """What a request for a model is told while that is left alone."""
+        breaker = self._breaker(route)
+        seconds = breaker.closed_for(now)
+        if seconds <= 0.0:
+            return None
+        reason: Any = breaker.reason
+        kind, message = reason
+        error: ChatError = kind(message, retry_after=str(ceil(seconds)))
+        return error
+
+    def _breaker(self, route: Route) -> Breaker:
+        breaker = self._breakers.get(route.served_as)
+        if breaker is None:
+            breaker = self._breakers[route.served_as] = Breaker()
+        return breaker
+
+
+def more_useful(first: ChatError, second: ChatError) -> ChatError:
+    """Which of two models' errors the caller is told.
+
+    The sooner Retry-After of the two, for it says what to do; else the error of the model that was
+    meant. What only the fallback refuses (a shorter context, a parameter) is no news to the caller.
+    """
+    if not is_failure(second):
+        return first
+    told, also = retry_seconds(first.retry_after), retry_seconds(second.retry_after)
+    if also is not None and (told is None or also < told):
+        return second
+    return first
+
+
+def retry_seconds(retry_after: str | None, now: float | None = None) -> float | None:
+    """The seconds of a Retry-After header, be they told as a number or as a date (RFC 9110).
+
+    Args:
+        now: seconds since the epoch.
+    """
+    if not retry_after:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            at = parsedate_to_datetime(retry_after).timestamp()
+        except ValueError:
+            return None
+        return max(0.0, at - (time.time() if now is None else now))
+
+
+def _may_cost(error: ChatError) -> bool:
+    """Whether a model that gave no whole answer may have written some of it, which is paid for."""
+    if isinstance(error, UpstreamTimeoutError):
+        return True
+    cause = error.__cause__
+    return isinstance(error, UpstreamError) and not (
+        cause is None or isinstance(cause, ConnectError | AwsError)
+    )
+
+
+def _count(exchange: Exchange, failure: ChatError) -> None:
+    """ChatFallbacks and the reason; those of a model that is waking up only among their own."""
+    metrics = exchange.call.metrics
+    for kind, name in _REASONS:
+        if isinstance(failure, kind):
+            metrics[name] = 1
+            break
+    else:
+        metrics["ChatFailedFallbacks"] = 1
+    if not isinstance(failure, AsleepModelError):
+        metrics["ChatFallbacks"] = 1

@@ -34,6 +34,7 @@ class Call(msgspec.Struct):
         project: the one that is used; the only one, until a model's name chooses another.
         token_id: the token's public name, the same after it was rotated.
         budget_usd: what the token may spend in a month; None: there is no limit.
+        principal: the ARN of who signed the request with IAM, or "".
         deadline: a point on time.monotonic().
         at: the time of arrival, seconds since the epoch.
         metrics: what else the log line counts.
@@ -53,6 +54,7 @@ class Call(msgspec.Struct):
     raw_body: str
     is_base64: bool
     headers: dict[str, str] = {}
+    principal: str = ""
     metrics: dict[str, float] = {}
     after: list[Callable[[], None]] = []
 
@@ -80,6 +82,7 @@ class Call(msgspec.Struct):
             raw_body=event.get("body") or "",
             is_base64=bool(event.get("isBase64Encoded")),
             headers=event.get("headers") or {},
+            principal=(about.get("identity") or {}).get("userArn") or "",
         )
 
     def header(self, name: str) -> str:
@@ -134,6 +137,8 @@ class Answer(msgspec.Struct):
     def failure(cls, error: ChatError) -> Answer:
         """OpenAI's error body and status."""
         offered = {"Retry-After": error.retry_after, "Allow": error.allow}
+        if error.kind == "insufficient_quota":
+            offered["x-should-retry"] = "false"  # OpenAI's clients send every other 429 again
         headers = {name: value for name, value in offered.items() if value}
         return cls(
             error.status,

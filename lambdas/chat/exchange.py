@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
 from dropforge.serve import ChatError
+from dropforge.serve.budget import Hold
 from dropforge.serve.options import CollectOptions, ServeOptions
 from dropforge.serve.routing import Route
 from lambdas.chat.edge import CacheState, Call
@@ -23,11 +24,17 @@ class Exchange(msgspec.Struct):
         asked: whom the request was meant for.
         prompt: the project's system prompt.
         stream: whether the caller wants chunks.
+        user: who asks, where /v1/chat says it.
         route: who answers; `asked`, or its fallback.
         payload: what the model that answers was asked; empty where none was.
         chunks: a streamed answer, as its server wrote it, until it was read.
         completion: the whole answer, as its server wrote it; of a stream, what came of it.
         error: why there is no whole answer.
+        missed: why the model that was meant did not answer, where another was asked.
+        output_tokens: what an answer may have, where the caller did not say and a budget needs it.
+        hold: what was reserved of the token's budget.
+        lost: asks without a whole answer that may have to be paid for all the same.
+        lookup: what the cache notes between looking for an answer and keeping one.
         began, first, ended: points on time.monotonic(): the model was asked, the first part of its
             answer came, the last one.
     """
@@ -42,9 +49,15 @@ class Exchange(msgspec.Struct):
     route: Route
     payload: Body = {}
     cache: CacheState = "off"
-    chunks: Iterator[Body] | None = None
+    chunks: Generator[Body, None, None] | None = None
     completion: Body | None = None
     error: ChatError | None = None
+    missed: ChatError | None = None
+    output_tokens: int | None = None
+    hold: Hold | None = None
+    lost: int = 0
     began: float = 0.0
     first: float = 0.0
     ended: float = 0.0
+    user: str | None = None
+    lookup: Any = None

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropforge.backends.awsapi import Table
 from dropforge.serve import (
+    ChatError,
     ChatRequest,
+    EmbeddingRequest,
     Feedback,
     InvalidApiKeyError,
     InvalidRequestError,
     SimpleChat,
     parse,
 )
+from dropforge.serve.limits import check_embedding_limits
+from dropforge.serve.options import ServedModel, ServeOptions
 from dropforge.serve.routing import resolve
 from lambdas.chat import answers
 from lambdas.chat.answering import Answering
 from lambdas.chat.edge import Answer, Call
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.store import ProjectStore
+from lambdas.chat.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lambdas.chat.callers import Callers
 
 
 class Front:
@@ -31,6 +39,29 @@ class Front:
         table = Table(settings.table)
         self._store = ProjectStore(table)
         self._answering = Answering(settings, table, self._store)
+        self._settings = settings
+        self._table = table
+        self._callers: Callers | None = None
+        self._embedder: Upstream | None = None
+
+    def admit(self, call: Call) -> None:
+        """Fills in what the IAM principal that signed the request may do."""
+        from lambdas.chat.callers import Callers
+
+        self._callers = self._callers or Callers(self._table)
+        self._callers.admit(call)
+
+    def page(self, call: Call) -> Answer:
+        """GET /: the chat page, for a browser."""
+        from lambdas.chat.static import page
+
+        return page()
+
+    def description(self, call: Call) -> Answer:
+        """GET /openapi.json: what is served here, for programs."""
+        from lambdas.chat.static import description
+
+        return description()
 
     def health(self, call: Call) -> Answer:
         """GET /health: this function runs. It says nothing of what stands behind it."""
@@ -62,6 +93,26 @@ class Front:
         answer.parts = answers.events(exchange, answer, include_usage=usage)
         return answer
 
+    def embeddings(self, call: Call) -> Answer:
+        """POST /v1/embeddings: OpenAI's, where the project has a model for them."""
+        from lambdas.chat.embedding import embedded, embedding_route
+
+        request, fields = parse(call.body(), EmbeddingRequest)
+        project = _choose(call, request.model)
+        served = self._store.project(project)
+        options = served.serve if served else ServeOptions()
+        route = embedding_route(request.model, project, options.embeddings)
+        check_embedding_limits(request, options)
+        self._embedder = self._embedder or Upstream(self._settings)
+        model = ServedModel(route.backend, route.model_id)
+        try:
+            found = embedded(self._embedder, model, request, fields, call.deadline)
+        except ChatError as error:
+            error.route = route
+            raise
+        found.model = route.model
+        return Answer.json(found, route=route)
+
     def models(self, call: Call) -> Answer:
         """GET /v1/models: every name that the token's projects can put into `model`."""
         cards = []
@@ -76,6 +127,11 @@ class Front:
         """GET /v1/models/{id}: one of them; `<project>` alone is the champion."""
         name = call.path.removeprefix("/v1/models/")
         project = _choose(call, name)
+        if name == f"{project}/embeddings" and (served := self._store.project(project)):
+            from lambdas.chat.embedding import embedding_route
+
+            route = embedding_route(name, project, served.serve.embeddings)
+            return Answer.json(answers.model_card(project, "embeddings"), route=route)
         route = resolve(name, project, self._store)
         version = None
         if route.version != "base":

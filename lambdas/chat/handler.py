@@ -19,9 +19,12 @@ from lambdas.chat.telemetry import log_line
 
 MODEL_ROUTE = "/v1/models/{id}"
 ROUTES: dict[str, dict[str, Callable[[Front, Call], Answer]]] = {
+    "/": {"GET": Front.page},
+    "/openapi.json": {"GET": Front.description},
     "/health": {"GET": Front.health},
     "/v1/chat": {"POST": Front.chat},
     "/v1/chat/completions": {"POST": Front.chat_completions},
+    "/v1/embeddings": {"POST": Front.embeddings},
     "/v1/models": {"GET": Front.models},
     MODEL_ROUTE: {"GET": Front.model},
     "/v1/feedback": {"POST": Front.feedback},
@@ -44,8 +47,16 @@ class Response:
         """The body, whole or bit by bit as the model writes it. Raises nothing on purpose."""
         if self._answer.parts is None:
             yield self._answer.body.encode()
-        else:
+            return
+        try:
             yield from self._answer.parts
+        except GeneratorExit:
+            self._call.metrics["CallerHungUp"] = 1
+            raise
+        except Exception as error:
+            crash = Answer.crash(error)
+            self._answer.code, self._answer.cause = crash.code, crash.cause
+            raise
 
     def finish(self) -> None:
         """What is left to do without the caller waiting for it, and the log line."""
@@ -72,7 +83,10 @@ def handler(event: dict[str, Any], context: object) -> Response:
     call = Call.from_event(event, context, _settings().deadline_seconds)
     route = pattern(call.path)
     try:
-        answer = _action(route, call)(_front(), call)
+        action, front = _action(route, call), _front()
+        if _settings().auth == "iam":
+            front.admit(call)
+        answer = action(front, call)
     except ChatError as error:
         answer = Answer.failure(error)
     except Exception as error:  # the last resort: the caller is told nothing, the log the place

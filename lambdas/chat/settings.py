@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ class ChatSettings(msgspec.Struct, frozen=True):
         shadow_queue: the URL of the queue for a shadowing challenger; empty: there is none.
         collect_queue: the URL of the queue for answers that become training data; or empty.
         cache_table: answers that are given again; empty: none are.
+        check_queue: the URL of the queue for semantic hits that are to be checked; or empty.
+        auth: how callers say who they are: by what the authorizer read, or with IAM.
     """
 
     table: str
@@ -30,6 +32,8 @@ class ChatSettings(msgspec.Struct, frozen=True):
     shadow_queue: str = ""
     collect_queue: str = ""
     cache_table: str = ""
+    check_queue: str = ""
+    auth: Literal["bearer", "iam"] = "bearer"
 
     @classmethod
     def from_environment(cls) -> ChatSettings:

@@ -18,7 +18,9 @@ CHAMPION_SECONDS = 2.0  # until a promotion or rollback is noticed
 PROJECT_SECONDS = 10.0
 VERSION_SECONDS = 60.0
 READ_SECONDS = 2.0
-REFRESH_SECONDS = 0.2  # a known value is used when its renewal takes longer
+REFRESH_SECONDS = 0.15  # a known value is used when its renewal takes longer
+TROUBLE_SECONDS = 1.0
+"""After a read that failed: so long every known item is used as it is, and no read waits long."""
 FEEDBACK_DAYS = 400
 
 ItemT = TypeVar("ItemT")
@@ -35,6 +37,7 @@ class ProjectStore:
         self._table = table
         self._clock = clock
         self._known: dict[tuple[str, str], tuple[float, Any]] = {}
+        self._trouble_until = 0.0
 
     def champion(self, project: str) -> Champion | None:
         return self._read(project, "champion", Champion, CHAMPION_SECONDS)
@@ -94,13 +97,15 @@ class ProjectStore:
         key = (project, sk)
         now = self._clock()
         known = self._known.get(key)
-        if known and now < known[0]:
+        troubled = now < self._trouble_until
+        if known and (troubled or now < known[0]):
             found: ItemT | None = known[1]
             return found
-        deadline = now + (REFRESH_SECONDS if known else READ_SECONDS)
+        deadline = now + (REFRESH_SECONDS if known or troubled else READ_SECONDS)
         try:
             item = self._table.get(f"project#{project}", sk, deadline=deadline)
         except (AwsError, HttpError) as error:
+            self._trouble_until = self._clock() + TROUBLE_SECONDS
             if known is None:
                 raise _unavailable() from error
             value: ItemT | None = known[1]

@@ -17,8 +17,9 @@ _METRICS = (
     {"Name": "ChatRequests", "Unit": "Count"},
     {"Name": "ChatErrors", "Unit": "Count"},
     {"Name": "ChatLatency", "Unit": "Milliseconds"},
-    {"Name": "ChatFirstByte", "Unit": "Milliseconds"},
+    {"Name": "ChatFallbacks", "Unit": "Count"},
 )
+_FIRST_BYTE = {"Name": "ChatFirstByte", "Unit": "Milliseconds"}
 
 
 def log_line(
@@ -26,10 +27,12 @@ def log_line(
 ) -> str:
     """The request in one line of JSON: who, which route and model, how it ended, how long it took.
 
-    Chat requests carry metrics by project, and those of a canary by project and arm, too.
+    Chat requests carry metrics by project, and those of a canary by project and arm, too. The
+    first byte's is also there for all projects together: an alarm needs a percentile of one metric.
     ChatErrors counts 5xx, ours and the model's: a caller's mistakes raise no alarm. What
-    `call.metrics` holds is counted by project: ChatFallbacks, which the champion answered because
-    the challenger did not; ArmCountFailed and ShadowSendFailed, which a canary lost.
+    `call.metrics` holds is counted by project: why another model answered (ChatColdFallbacks and so
+    on; ChatFallbacks itself is on every line, so that its average is a share); ArmCountFailed and
+    ShadowSendFailed, which a canary lost; CallerHungUp.
 
     Args:
         route: the pattern of the path. The path itself may hold what a caller made up.
@@ -60,15 +63,19 @@ def log_line(
         in_canary = answer.route is not None and answer.route.canary is not None
         dimensions = [["project"], ["project", "arm"]] if in_canary else [["project"]]
         directives: list[dict[str, Any]] = [
-            {"Namespace": namespace, "Dimensions": dimensions, "Metrics": _METRICS}
+            {"Namespace": namespace, "Dimensions": dimensions, "Metrics": _METRICS},
+            {"Namespace": namespace, "Dimensions": [["project"], []], "Metrics": [_FIRST_BYTE]},
         ]
         if call.metrics:
-            counted = [{"Name": name, "Unit": "Count"} for name in call.metrics]
+            counted = [
+                {"Name": name, "Unit": "Count"} for name in call.metrics if name != "ChatFallbacks"
+            ]
             directives.append(
                 {"Namespace": namespace, "Dimensions": [["project"]], "Metrics": counted}
             )
             record.update(call.metrics)
         record["_aws"] = {"Timestamp": int(call.at * 1000), "CloudWatchMetrics": directives}
+        record.setdefault("ChatFallbacks", 0)
         record["ChatRequests"] = 1
         record["ChatErrors"] = int(failed)
     return msgspec.json.encode(record).decode()

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from dropforge.backends.awsapi import AwsError, AwsThrottledError, SageMakerRuntime, Secrets
-from dropforge.backends.connection import Connection, DeadlineError, HttpAnswer, HttpError
-from dropforge.providers import is_hosted
+from dropforge.backends.awsapi import (
+    AwsError,
+    AwsThrottledError,
+    ModelError,
+    SageMakerRuntime,
+    Secrets,
+)
+from dropforge.backends.connection import (
+    Connection,
+    DeadlineError,
+    HttpAnswer,
+    HttpError,
+    HttpStream,
+)
+from dropforge.errors import BackendError
+from dropforge.providers import Access, is_hosted
 from dropforge.serve import (
+    AsleepModelError,
     ChatError,
     InvalidRequestError,
     UnavailableError,
@@ -21,10 +35,17 @@ from dropforge.serve import (
     UpstreamTimeoutError,
 )
 from dropforge.serve.routing import Route
+from dropforge.serve.streams import completion
 from lambdas.chat.settings import ChatSettings
 
 SECRET_SECONDS = 300.0
 WAKE_SECONDS = "30"
+"""What a caller of a sleeping model is told: the alarm that wakes it looks as often."""
+
+_ASLEEP = frozenset({"ValidationError", "ServiceUnavailable", "ModelNotReadyException"})
+"""SageMaker's answers at zero copies, and while a copy or an adapter is being loaded."""
+
+Body = dict[str, Any]
 
 
 class Upstream:
@@ -37,7 +58,7 @@ class Upstream:
         self._sagemaker: SageMakerRuntime | None = None
         self._keys: dict[str, tuple[float, str]] = {}
 
-    def complete(self, route: Route, payload: dict[str, Any], deadline: float) -> dict[str, Any]:
+    def complete(self, route: Route, payload: Body, deadline: float) -> Body:
         """The chat completion, as the model's server wrote it, with at least one choice.
 
         Args:
@@ -46,63 +67,97 @@ class Upstream:
         Raises:
             InvalidRequestError: the server refused the request itself; in its words.
             UpstreamRateLimitError: it has too much to do; with its Retry-After.
-            UnavailableError: the component is not in service, or the key cannot be read.
+            AsleepModelError: the component has no copy; being asked wakes it.
+            UnavailableError: the key cannot be read.
             UpstreamTimeoutError: the deadline passed.
             UpstreamError: anything else.
         """
         ask = self._ask_hosted if is_hosted(route.backend) else self._ask_sagemaker
         try:
             body = ask(route, msgspec.json.encode(payload), deadline)
-        except DeadlineError as error:
-            raise UpstreamTimeoutError("The model did not answer in time.") from error
-        except HttpError as error:
-            raise UpstreamError("The connection to the model failed.") from error
-        return _completion(body)
+        except BackendError as error:
+            raise _failure(error) from error
+        return completion(body)
 
     def stream(
-        self, route: Route, payload: dict[str, Any], deadline: float
-    ) -> Iterator[dict[str, Any]]:
-        """The chunks of a streamed completion. The first one has come when this returns.
+        self, route: Route, payload: Body, deadline: float, *, first_by: float | None = None
+    ) -> Generator[Body, None, None]:
+        """The chunks of a streamed completion, each when it comes. The first one has come already.
+
+        Between chunks there is no limit but `deadline`: a model that thinks is silent for long.
+        Closing the generator closes the connection.
+
+        Args:
+            deadline: for the whole stream.
+            first_by: for the first chunk, where that is sooner.
 
         Raises:
-            ChatError: as `complete`; while iterating, UpstreamTimeoutError and UpstreamError.
+            ChatError: as `complete`; while iterating, too.
         """
-        from dropforge.serve.streams import chunks
-
-        kept = {k: v for k, v in payload.items() if k not in ("stream", "stream_options")}
-        return chunks(self.complete(route, kept, deadline))
+        ask = self._open_hosted if is_hosted(route.backend) else self._open_sagemaker
+        try:
+            stream, parts = ask(route, msgspec.json.encode(payload), first_by or deadline)
+        except BackendError as error:
+            raise _failure(error) from error
+        chunks = _read(stream, parts)
+        first = next(chunks, None)
+        if first is None:
+            raise UpstreamError("The model's server answered no chat completion.")
+        stream.until(deadline)
+        return _resumed(first, chunks)
 
     def _ask_hosted(self, route: Route, body: bytes, deadline: float) -> bytes:
+        access, connection, target, headers = self._hosted_request(route, deadline)
+        answer = connection.request("POST", target, body, headers, deadline=deadline)
+        if answer.status == 200:
+            return answer.body
+        raise self._refused(access, answer)
+
+    def _open_hosted(
+        self, route: Route, body: bytes, deadline: float
+    ) -> tuple[HttpStream, Iterable[bytes]]:
+        access, connection, target, headers = self._hosted_request(route, deadline)
+        headers["Accept"] = "text/event-stream"
+        stream = connection.stream("POST", target, body, headers, deadline=deadline)
+        if stream.status == 200:
+            return stream, stream.parts()
+        raise self._refused(access, stream.whole())
+
+    def _hosted_request(
+        self, route: Route, deadline: float
+    ) -> tuple[Access, Connection, str, dict[str, str]]:
         access = self._settings.providers.get(route.backend)
         if access is None:
             raise UpstreamError("The model's provider is not part of this deployment any more.")
-        connection = self._hosted.setdefault(access.base_url, Connection(access.base_url))
+        connection = self._hosted.get(access.base_url)
+        if connection is None:
+            connection = self._hosted[access.base_url] = Connection(access.base_url)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key := self._read_key(access.secret_arn, deadline):
             headers["Authorization"] = f"Bearer {key}"
         target = urlsplit(access.base_url).path.rstrip("/") + "/chat/completions"
-        answer = connection.request("POST", target, body, headers, deadline=deadline)
-        if answer.status == 200:
-            return answer.body
+        return access, connection, target, headers
+
+    def _refused(self, access: Access, answer: HttpAnswer) -> ChatError:
         if answer.status in (401, 403):
             self._keys.pop(access.secret_arn, None)  # it may have been rotated
-        raise _refusal(answer)
+        return _refusal(answer)
 
     def _ask_sagemaker(self, route: Route, body: bytes, deadline: float) -> bytes:
+        return self._runtime().invoke(route.model_id, body, deadline=deadline)
+
+    def _open_sagemaker(
+        self, route: Route, body: bytes, deadline: float
+    ) -> tuple[HttpStream, Iterable[bytes]]:
+        from dropforge.backends.eventstream import payload_parts
+
+        stream = self._runtime().stream(route.model_id, body, deadline=deadline)
+        return stream, payload_parts(stream.parts())
+
+    def _runtime(self) -> SageMakerRuntime:
         if self._sagemaker is None:
             self._sagemaker = SageMakerRuntime(self._settings.endpoint_name)
-        try:
-            return self._sagemaker.invoke(route.model_id, body, deadline=deadline)
-        except AwsThrottledError as error:
-            raise UpstreamRateLimitError(
-                "The model has too much to do.", retry_after="1"
-            ) from error
-        except AwsError as error:
-            if error.name in ("ValidationError", "ServiceUnavailable"):  # at zero instances, too
-                raise UnavailableError(
-                    "The model is not in service; it may be starting.", retry_after=WAKE_SECONDS
-                ) from error
-            raise UpstreamError("The model failed to answer.") from error
+        return self._sagemaker
 
     def _read_key(self, arn: str, deadline: float) -> str:
         if not arn:
@@ -120,36 +175,62 @@ class Upstream:
         return known[1]
 
 
-def _completion(body: bytes) -> dict[str, Any]:
+def _read(stream: HttpStream, parts: Iterable[bytes]) -> Generator[Body, None, None]:
+    from lambdas.chat.incoming import read_chunks
+
     try:
-        completion = msgspec.json.decode(body, type=dict[str, Any])
-        completion["choices"][0]["message"].get("content")
-    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise UpstreamError("The model's server answered no chat completion.") from error
-    return completion
+        yield from read_chunks(parts)
+        stream.drain()
+    except BackendError as error:
+        raise _failure(error) from error
+    finally:
+        stream.close()
+
+
+def _resumed(first: Body, chunks: Generator[Body, None, None]) -> Generator[Body, None, None]:
+    try:
+        yield first
+        yield from chunks
+    finally:
+        chunks.close()
+
+
+def _failure(error: BackendError) -> ChatError:
+    """What an exchange that brought no answer means to the caller."""
+    if isinstance(error, DeadlineError):
+        return UpstreamTimeoutError("The model did not answer in time.")
+    if isinstance(error, ModelError) and error.original:
+        return _told(error.original, error.said)
+    if isinstance(error, AwsError):
+        if error.name in _ASLEEP:
+            return AsleepModelError(
+                "The model is not in service; it may be starting.", retry_after=WAKE_SECONDS
+            )
+        if isinstance(error, AwsThrottledError):
+            return UpstreamRateLimitError("The model has too much to do.", retry_after="1")
+        if error.name == "ModelInvocationTimeExceeded":
+            return UpstreamTimeoutError("The model did not answer in time.")
+        return UpstreamError("The model failed to answer.")
+    return UpstreamError("The connection to the model failed.")
 
 
 def _refusal(answer: HttpAnswer) -> ChatError:
+    return _told(answer.status, answer.body, answer.header("Retry-After"))
+
+
+def _told(status: int, body: bytes | str, retry_after: str | None = None) -> ChatError:
     """What a status that is not 200 means to the caller, who knows nothing of the server behind."""
-    retry_after = answer.header("Retry-After")
-    if answer.status == 429:
+    if status == 429:
         return UpstreamRateLimitError("The model has too much to do.", retry_after=retry_after)
-    if answer.status in (400, 413, 422):
-        return _complaint(answer)
-    if answer.status == 504:
+    if status in (400, 413, 422):
+        return _complaint(body)
+    if status == 504:
         return UpstreamTimeoutError("The model did not answer in time.", retry_after=retry_after)
-    return UpstreamError(f"The model's server answered {answer.status}.", retry_after=retry_after)
+    return UpstreamError(f"The model's server answered {status}.", retry_after=retry_after)
 
 
-def _complaint(answer: HttpAnswer) -> InvalidRequestError:
+def _complaint(body: bytes | str) -> InvalidRequestError:
     """The server's own words about the request, as far as it sent OpenAI's error body."""
-    try:
-        error = msgspec.json.decode(answer.body, type=dict[str, dict[str, Any]])["error"]
-    except (msgspec.MsgspecError, LookupError, RecursionError):
-        error = {}
-    text, param, code = (error.get(name) for name in ("message", "param", "code"))
-    return InvalidRequestError(
-        text if isinstance(text, str) else "The model's server refused the request.",
-        param=param if isinstance(param, str) else None,
-        wire_code=code if isinstance(code, str) else None,
-    )
+    from lambdas.chat.incoming import complaint, error_object
+
+    return complaint(error_object(body))

@@ -16,11 +16,10 @@ import msgspec
 from dropforge.artifacts import CleanManifest, Source, clean_key, rejected_key
 from dropforge.backends import spark_job
 from dropforge.chat import encode_lines
-from dropforge.clean import Cleaning, clean_hash, spark_hash
+from dropforge.clean import Cleaning, clean_hash, names_in, spark_hash
 from dropforge.clean.prepare import Rules
 from dropforge.errors import TooLargeError
 from dropforge.export import Export, read
-from dropforge.project import ProjectConfig
 from dropforge.settings import CleanSettings
 from lambdas.edge import Edge, Event, Result, stage
 
@@ -53,8 +52,8 @@ def _note(edge: Edge, manifest: CleanManifest) -> None:
     edge.registry.put(project, place, {"hash": manifest.hash, **source, **times})
 
 
-def _mapping(config: ProjectConfig) -> list[Any]:
-    return [config.columns.model_dump(), config.roles.model_dump()]
+def _mapping(edge: Edge) -> list[Any]:
+    return [names.model_dump() for names in names_in(edge.run.key, edge.run.project, edge.config)]
 
 
 def _on_spark(edge: Edge, *, after: bool) -> CleanManifest | None:
@@ -66,7 +65,7 @@ def _on_spark(edge: Edge, *, after: bool) -> CleanManifest | None:
     """
     run, config = edge.run, edge.config
     identity, size = edge.store.identity(run.key, run.version_id)
-    key = clean_key(run.project, spark_hash(identity, _mapping(config), Rules.of(config)))
+    key = clean_key(run.project, spark_hash(identity, _mapping(edge), Rules.of(config)))
     if after:
         return spark_job.result(edge.store, key, CleanManifest)
     known = edge.store.find_manifest(key, CleanManifest)
@@ -84,13 +83,13 @@ def _cleaned(edge: Edge, folder: Path) -> CleanManifest:
     rules = Rules.of(config)
     with (folder / "export").open("w+b") as file:
         checksum = edge.store.fetch(run.key, run.version_id, file)
-        address = clean_hash(checksum, _mapping(config), rules)
+        address = clean_hash(checksum, _mapping(edge), rules)
         known = edge.store.find_manifest(clean_key(run.project, address), CleanManifest)
         if known is not None:
             return known
         size = (folder / "export").stat().st_size
         source = Source(run.bucket, run.key, run.version_id, checksum, size)
-        export = read(file, config.columns, config.roles)
+        export = read(file, *names_in(run.key, run.project, config))
         return _clean(edge, export, rules, source, address, folder)
 
 

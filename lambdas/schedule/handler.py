@@ -1,7 +1,9 @@
 """The monthly tick -> a run for every project that asks for one.
 
-The run starts from the newest dropped file, and its dataset is built from all of the project's
-files: nothing new gives the same dataset, the same spec and no new job.
+First a project that collects gets its export of answers that were rated well (dropforge/collect),
+and its run starts from that; any other starts from the newest dropped file. The dataset is built
+from all of the project's files either way: nothing new gives the same bytes, the same dataset, the
+same spec and no new job.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from dropforge.artifacts import Run, digest
+from dropforge.artifacts import Run, collected_key, digest
+from dropforge.backends.collected import Answers, Collection
 from dropforge.backends.registry import Registry
 from dropforge.backends.runs import Runs
 from dropforge.settings import StarterSettings
@@ -28,12 +31,29 @@ def handler(event: dict[str, Any], context: object) -> dict[str, list[str]]:
 
 def _start(registry: Registry, settings: StarterSettings, project: str, tick: str) -> str | None:
     parts = sorted(registry.items(project, "run#"), key=lambda run: run["started_at"])
-    finished = [run for run in parts if run["status"] == "succeeded" and "migrates" not in run]
+    own = collected_key(project)
+    finished = [
+        (run["key"], run["version_id"])
+        for run in parts
+        if run["status"] == "succeeded" and "migrates" not in run and run["key"] != own
+    ]
     config = registry.get(project, "config")
     if not finished or config is None:
         return None
-    last = finished[-1]
+    key, version = _collected(registry, settings, project) or finished[-1]
     run_id = digest("schedule/1", project, tick)[:32]
-    run = Run(run_id, project, settings.bucket, last["key"], last["version_id"], config["hash"])
+    run = Run(run_id, project, settings.bucket, key, version, config["hash"])
     runs = Runs(registry, settings.state_machine_arn)
     return run_id if runs.start(run, stage="drop", now=time.time()) else None
+
+
+def _collected(
+    registry: Registry, settings: StarterSettings, project: str
+) -> tuple[str, str] | None:
+    """The project's export of collected answers as it should be now; None where it has none.
+
+    A former export was cleaned only by runs that began with it: an older one is never begun again.
+    """
+    store, answers = edge.store(settings.bucket), Answers(settings.table)
+    export = Collection(store, registry, answers).export(project)
+    return (export.key, export.version_id) if export else None

@@ -10,12 +10,15 @@ import json
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.sagemaker import eventstream
+from local.sagemaker.copies import Copies
 from local.sagemaker.errors import (
     InvalidRequestError,
     ModelAnswerError,
@@ -52,6 +55,7 @@ class Endpoints:
         self._models_known = Records(folder / "models")
         self._endpoints = Records(folder / "endpoints")
         self._components = Records(folder / "components")
+        self.copies = Copies(self._components)
         self._models = httpx.Client(base_url=model_server, trust_env=False, timeout=ANSWER_SECONDS)
 
     def create_model(self, request: Record) -> Record:
@@ -116,6 +120,9 @@ class Endpoints:
             "CreationTime": now,
             "LastModifiedTime": now,
         }
+        if base is None:
+            count = request.get("RuntimeConfig", {}).get("CopyCount", 1)
+            record["RuntimeConfig"] = {"DesiredCopyCount": count, "CurrentCopyCount": count}
         if not self._components.create(name, record):
             raise InvalidRequestError(
                 "Cannot create already existing inference component"
@@ -158,6 +165,7 @@ class Endpoints:
 
     def resume(self) -> None:
         """Loads the adapters again that were served, or being loaded, before a restart."""
+        self.copies.resume()
         for name, record in self._components.all().items():
             if _artifact(record) and record["InferenceComponentStatus"] in (
                 "Creating",
@@ -170,6 +178,38 @@ class Endpoints:
 
         Raises RuntimeRefusalError, ModelNotReadyError, ModelAnswerError.
         """
+        answer = self._answer(endpoint, component, body)
+        try:
+            content = answer.read()
+        except httpx.HTTPError as error:
+            raise _silent(error) from error
+        return content, answer.headers.get("content-type", "application/json")
+
+    def stream(
+        self, endpoint: str, component: str | None, body: bytes
+    ) -> tuple[Iterator[bytes], str]:
+        """InvokeEndpointWithResponseStream: the same as messages, each when the model wrote it.
+
+        Raises RuntimeRefusalError, ModelNotReadyError, ModelAnswerError.
+        """
+        answer = self._answer(endpoint, component, body)
+        kind = answer.headers.get("content-type", "application/octet-stream")
+
+        def messages() -> Iterator[bytes]:
+            try:
+                for part in answer.iter_raw():
+                    yield eventstream.payload_part(part)
+            except httpx.HTTPError as error:
+                late = isinstance(error, httpx.TimeoutException)
+                code = "ModelInvocationTimeExceeded" if late else "StreamBroken"
+                yield eventstream.model_stream_error(type(error).__name__, code)
+            finally:
+                answer.close()
+
+        return messages(), kind
+
+    def _answer(self, endpoint: str, component: str | None, body: bytes) -> httpx.Response:
+        """The model server's answer, its body still to be read."""
         record = self._invocable(endpoint, component)
         adapter = record["InferenceComponentName"] if _artifact(record) else None
         try:
@@ -182,25 +222,24 @@ class Endpoints:
             ) from error  # fmt: skip
         answer = self._complete(request)
         if answer.status_code == httpx.codes.NOT_FOUND and adapter:
+            answer.close()
             self._load(adapter)
             answer = self._complete(request)
         if answer.is_error:
+            text = answer.read().decode(errors="replace")
             side = "client" if answer.is_client_error else "server"
             raise ModelAnswerError(
-                f'Received {side} error ({answer.status_code}) from primary with message "'
-                f'{answer.text}".',
-                OriginalStatusCode=answer.status_code, OriginalMessage=answer.text,
+                f'Received {side} error ({answer.status_code}) from primary with message "{text}".',
+                OriginalStatusCode=answer.status_code, OriginalMessage=text,
             )  # fmt: skip
-        return answer.content, answer.headers.get("content-type", "application/json")
+        return answer
 
     def _complete(self, request: Record) -> httpx.Response:
+        asked = self._models.build_request("POST", "/v1/chat/completions", json=request)
         try:
-            return self._models.post("/v1/chat/completions", json=request)
+            return self._models.send(asked, stream=True)
         except httpx.HTTPError as error:
-            raise ModelAnswerError(
-                f"Received server error (0) from primary with message \"{error}\".",
-                OriginalStatusCode=500, OriginalMessage=str(error),
-            ) from error  # fmt: skip
+            raise _silent(error) from error
 
     def _invocable(self, endpoint: str, component: str | None) -> Record:
         if self._endpoints.get(endpoint) is None:
@@ -218,6 +257,7 @@ class Endpoints:
             )
         if record["InferenceComponentStatus"] != "InService":
             raise ModelNotReadyError(f"Inference component {component} is not in service yet.")
+        self.copies.require(record)
         return record
 
     def _load_soon(self, name: str) -> None:
@@ -264,6 +304,13 @@ class Endpoints:
                 time.sleep(0.5)
         if answer.is_error and "already" not in answer.text:
             raise LoadError(f"The model server refused {artifact}: {answer.text}")
+
+
+def _silent(error: httpx.HTTPError) -> ModelAnswerError:
+    return ModelAnswerError(
+        f'Received server error (0) from primary with message "{error}".',
+        OriginalStatusCode=500, OriginalMessage=str(error),
+    )  # fmt: skip
 
 
 def _artifact(record: Record) -> str | None:

@@ -11,10 +11,10 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from local.sagemaker import requests, serverless
+from local.sagemaker import eventstream, requests, serverless
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.errors import ServiceError
 from local.sagemaker.packages import ModelPackages
@@ -52,6 +52,7 @@ class Server:
             "DescribeInferenceComponent": endpoints.describe_component,
             "ListInferenceComponents": endpoints.list_components,
             "DeleteInferenceComponent": endpoints.delete_component,
+            "UpdateInferenceComponentRuntimeConfig": endpoints.copies.update,
         }
 
     def app(self) -> Starlette:
@@ -67,6 +68,9 @@ class Server:
         routes = [
             Route("/", self.control, methods=["POST"]),
             Route("/endpoints/{endpoint}/invocations", self.invocation, methods=["POST"]),
+            Route(
+                "/endpoints/{endpoint}/invocations-response-stream", self.streamed, methods=["POST"]
+            ),
             Route("/ping", lambda _: PlainTextResponse("ok"), methods=["GET"]),
         ]
         return Starlette(routes=routes, lifespan=lifespan)
@@ -97,11 +101,32 @@ class Server:
                 self._endpoints.invoke, endpoint, component, await request.body()
             )
         except ServiceError as error:
-            headers = {"x-amzn-ErrorType": error.code, "x-amzn-RequestId": str(uuid.uuid4())}
-            answer: dict[str, Any] = {"Message": str(error), **error.members}
-            return JSONResponse(answer, error.status, headers)
+            return _refused(error)
         headers = {"x-Amzn-Invoked-Production-Variant": "AllTraffic"}
         return Response(body, media_type=kind, headers=headers)
+
+    async def streamed(self, request: Request) -> Response:
+        """InvokeEndpointWithResponseStream."""
+        component = request.headers.get(COMPONENT_HEADER)
+        endpoint = request.path_params["endpoint"]
+        try:
+            messages, kind = await run_in_threadpool(
+                self._endpoints.stream, endpoint, component, await request.body()
+            )
+        except ServiceError as error:
+            return _refused(error)
+        headers = {
+            "x-Amzn-Invoked-Production-Variant": "AllTraffic",
+            "X-Amzn-SageMaker-Content-Type": kind,
+        }
+        media = eventstream.CONTENT_TYPE
+        return StreamingResponse(messages, media_type=media, headers=headers)
+
+
+def _refused(error: ServiceError) -> Response:
+    headers = {"x-amzn-ErrorType": error.code, "x-amzn-RequestId": str(uuid.uuid4())}
+    answer: dict[str, Any] = {"Message": str(error), **error.members}
+    return JSONResponse(answer, error.status, headers)
 
 
 def _json(status: int, body: Record) -> Response:

@@ -31,6 +31,11 @@ def main() -> int:
         "data": data_figures,
         "training": training_figures,
         "judging": judging_figures,
+        "serving": serving_figures,
+        "load": load_figures,
+        "cache": cache_figures,
+        "ensemble": ensemble_figures,
+        "cost": cost_figures,
         "test": test_figures,
     }
     chosen = sys.argv[1:] or list(groups)
@@ -129,6 +134,41 @@ def judging_figures() -> Iterator[Figure]:
 
     yield from judges.figures()
     yield from judging.figures()
+
+
+def serving_figures() -> Iterator[Figure]:
+    """The chat function against the servers that do its job."""
+    from tests.bench.serving import figures  # needs the peers' environments
+
+    return figures()
+
+
+def load_figures() -> Iterator[Figure]:
+    """Many clients at once through the deployed API of the local default."""
+    from tests.bench.serving.deployed import figures  # needs a machine for itself, too
+
+    return figures()
+
+
+def cache_figures() -> Iterator[Figure]:
+    """What a semantic cache serves wrongly, and what looking costs."""
+    from tests.bench.semantic import figures
+
+    return figures()
+
+
+def ensemble_figures() -> Iterator[Figure]:
+    """Right answers of several simulated models, against one alone."""
+    from tests.bench.ensemble import figures
+
+    return figures()
+
+
+def cost_figures() -> Iterator[Figure]:
+    """List prices: docs/cost.md and its plot."""
+    from tests.bench.cost import figures
+
+    return figures()
 
 
 def test_figures() -> Iterator[Figure]:

@@ -17,6 +17,11 @@ SECTIONS = {
     "data": "Data: near-duplicates, redaction, validation, the clean stage",
     "training": "Training: SmolLM2 on the CPU, against TRL",
     "judging": "Judging: the statistics by simulation, waiting for judges, attacks",
+    "serving": "Serving: the chat function, against gateways and a FastAPI proxy",
+    "cache": "Cache: near questions, paraphrases, what looking costs",
+    "ensemble": "Ensembles: votes and judges over simulated models",
+    "load": "Serving under load: the deployed API of the local default",
+    "cost": "What the API costs to run, by list prices",
     "test": "The tests",
 }
 """By the name of the group of measurements, in the order of the page."""
@@ -25,7 +30,7 @@ HEAD = """# Benchmarks
 
 Written by `make bench`; a section is replaced as a whole, by the run whose date and machine it
 names. CPU-seconds are user and system time on one thread; peers run in the same run, on the same
-input, in a virtual environment of their own (`requirements/peers.txt`).
+input, in environments of their own (`requirements/peers*`).
 """
 
 

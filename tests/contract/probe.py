@@ -77,7 +77,7 @@ def authorize(event):
             "Statement": [
                 {
                     "Action": "execute-api:Invoke",
-                    "Effect": "Allow" if token == "good" else "Deny",
+                    "Effect": "Allow" if token.startswith("good") else "Deny",
                     "Resource": event["methodArn"],
                 }
             ],

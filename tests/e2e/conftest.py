@@ -21,6 +21,7 @@ import pytest
 from dropforge.artifacts import dataset_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
+from dropforge.backends.tokens import Plans, Tokens, Wish
 from dropforge.chat import decode_examples
 from local.customers import Customers
 from tests.support.provider import Provider, running_provider
@@ -69,6 +70,8 @@ class Instance:
         parameter = boto3.client("ssm").get_parameter(Name="/dropforge/deployment")
         self.outputs = msgspec.json.decode(parameter["Parameter"]["Value"])
         self.registry = Registry(self.outputs["table"])
+        plans = msgspec.convert(self.outputs["plans"], Plans)
+        self.tokens = Tokens(self.outputs["table"], plans)
         self.store = Store(self.outputs["bucket"])
         self.api_url = self.environment["DROPFORGE_API_URL"]
 
@@ -92,11 +95,11 @@ class Instance:
         return [e["name"] for e in listed if status in (None, e["status"])]
 
     def token(self, project: str) -> str:
-        return self.dropforge("token", project).strip()
+        return self.dropforge("tokens", "create", project, "--quiet").strip()
 
     def token_of(self, project: str) -> str:
         """A token of a project that need not be there yet."""
-        return self.registry.create_token(project, "customers", time.time())
+        return self.tokens.create(Wish(projects=(project,), name="customers"), time.time())[1]
 
 
 def three_free_ports() -> int:

@@ -115,6 +115,20 @@ def test_the_same_sources_are_bundled_to_the_same_bytes(
     assert "dropforge/cli.py" not in content(first)
 
 
+def test_scripts_stay_executable_and_their_mode_is_part_of_the_hash(
+    repository: Path, here: Target, tmp_path: Path
+) -> None:
+    script = repository / "dropforge" / "bootstrap"
+    script.write_text("#!/bin/sh\n")
+    plain = digest(SMALL, here, repository)
+    script.chmod(0o755)
+    bundle(SMALL, here, tmp_path / "built", repository)
+
+    assert digest(SMALL, here, repository) != plain
+    assert (tmp_path / "built" / "dropforge" / "bootstrap").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "built" / "dropforge" / "__init__.py").stat().st_mode & 0o777 == 0o644
+
+
 def test_byte_code_is_shipped_for_every_source_of_ours(
     repository: Path, here: Target, tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def test_superseded_versions_and_unfinished_uploads_go(assembly: Assembly) -> No
 
 
 def test_registry_is_on_demand_recoverable_expiring_and_encrypted(assembly: Assembly) -> None:
-    table = assembly.one("AWS::DynamoDB::Table")
+    table = assembly.one("AWS::DynamoDB::Table", "Registry")
 
     assert [(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]] == [
         ("pk", "HASH"),
@@ -97,7 +97,7 @@ def test_registry_is_on_demand_recoverable_expiring_and_encrypted(assembly: Asse
     ],
 )
 def test_data_outlives_its_stack(assembly: Assembly, kind: str) -> None:
-    for name, resource in assembly.resources(kind).items():
+    for name, resource in assembly.resources(kind, "DropforgeData").items():
         assert resource["DeletionPolicy"] == "Retain", name
         assert resource["UpdateReplacePolicy"] == "Retain", name
 

@@ -62,11 +62,13 @@ EXPECTED = {
     "PromotionCanary": ({"projects/*"}, set()),
     "PromotionRollback": (set(), set()),
     "Fail": (set(), {"exports/*.error.txt"}),
-    "Schedule": (set(), set()),
+    "Schedule": ({"exports/*/collected/*", "judge/*/golden/*"}, {"exports/*/collected/*"}),
+    "Keep": ({"projects/*/versions/*"}, set()),
     "Extract": ({"projects/*", "exports/*/extracted/*"}, {"exports/*/extracted/*"}),
     "Authorize": (set(), set()),
     "Chat": (set(), set()),
     "Shadow": (set(), set()),
+    "Check": (set(), set()),
 }
 
 
@@ -136,6 +138,7 @@ def test_secrets_are_read_by_those_who_talk_to_others_or_sign_links(assembly: As
         "Drift",
         "Chat",
         "Shadow",
+        "Check",
         "PromotionAsk",
         "Approve",
         "Extract",
@@ -149,7 +152,7 @@ def test_secrets_are_read_by_those_who_talk_to_others_or_sign_links(assembly: As
 def test_chat_path_cannot_change_the_registry_beyond_new_items(assembly: Assembly) -> None:
     """A canary's numbers apart: see tests/infra/test_serving_stack.py."""
     assert not allowed(assembly, "Authorize", "dynamodb:UpdateItem")
-    for function in ("Authorize", "Chat", "Shadow"):
+    for function in ("Authorize", "Chat", "Shadow", "Keep"):
         assert not allowed(assembly, function, "dynamodb:DeleteItem")
     assert not allowed(assembly, "Authorize", "dynamodb:PutItem")
     assert allowed(assembly, "Chat", "dynamodb:PutItem")

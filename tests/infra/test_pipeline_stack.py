@@ -65,8 +65,17 @@ ENVIRONMENT = {
     "drift": {*PROVIDER, "DROPFORGE_JUDGE_BASE_URL", "DROPFORGE_JUDGE_SECRET_ARN"},
     "extract": set(),
     "authorize": set(),
-    "chat": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS", "DROPFORGE_SHADOW_QUEUE"},
+    "chat": {
+        *PROVIDER,
+        "DROPFORGE_DEADLINE_SECONDS",
+        "DROPFORGE_SHADOW_QUEUE",
+        "DROPFORGE_COLLECT_QUEUE",
+        "DROPFORGE_CACHE_TABLE",
+        "DROPFORGE_CHECK_QUEUE",
+    },
+    "check": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS", "DROPFORGE_CACHE_TABLE"},
     "shadow": {*PROVIDER, "DROPFORGE_DEADLINE_SECONDS"},
+    "keep": set(),
 }
 
 
@@ -99,7 +108,7 @@ def test_functions_are_traced_logged_and_sized_by_the_settings(
 def test_functions_of_one_asset_share_their_code(assembly: Assembly) -> None:
     codes = {n: json.dumps(f["Code"]) for n, f in assembly.functions().items()}
     chat = {codes.pop(name) for name in ("chat", "authorize")}
-    data = {codes.pop(name) for name in ("clean", "validate", "extract")}
+    data = {codes.pop(name) for name in ("clean", "validate", "extract", "keep")}
 
     assert len(chat) == len(data) == len(set(codes.values())) == 1
     assert len(chat | data | set(codes.values())) == 3

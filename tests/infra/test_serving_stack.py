@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -8,10 +9,13 @@ import msgspec
 import pytest
 from aws_cdk import assertions
 
+from dropforge.collect import STORED
 from dropforge.serve import Feedback
 from dropforge.serve.arms import FAILED
+from infra import collect
 from infra.api import BEARER, RESPONSES
-from infra.config import API_TIMEOUT_S, settings_from
+from infra.asset import CHAT, source_files
+from infra.config import API_TIMEOUT_S, ROOT, STREAM_TIMEOUT_S, settings_from
 from infra.data_stack import DataStack
 from infra.endpoint import container_environment
 from infra.serving_stack import ServingStack
@@ -27,6 +31,10 @@ SIGNED = {"GET /approvals/{project}/{run}", "POST /approvals/{project}/{run}"}
 """Their links carry a signature in place of a bearer token."""
 
 
+PUBLIC = {"GET /", "GET /openapi.json", "GET /health"}
+"""These carry no data."""
+
+
 def routes(assembly: Assembly) -> dict[str, dict[str, Any]]:
     resources = assembly.properties("AWS::ApiGateway::Resource")
 
@@ -37,7 +45,7 @@ def routes(assembly: Assembly) -> dict[str, dict[str, Any]]:
         return f"{path(part['ParentId'])}/{part['PathPart']}"
 
     return {
-        f"{m['HttpMethod']} {path(m['ResourceId'])}": m
+        f"{m['HttpMethod']} {path(m['ResourceId']) or '/'}": m
         for m in assembly.properties("AWS::ApiGateway::Method").values()
     }
 
@@ -48,15 +56,18 @@ def test_routes_are_those_of_the_api(assembly: Assembly) -> None:
         "POST /v1/chat/completions",
         "GET /v1/models",
         "GET /v1/models/{model+}",
+        "POST /v1/embeddings",
         "POST /v1/feedback",
-        "GET /health",
+        *PUBLIC,
         *SIGNED,
     }
 
 
-def test_every_route_but_health_and_signed_links_asks_the_authorizer(assembly: Assembly) -> None:
+def test_every_route_but_public_ones_and_signed_links_asks_the_authorizer(
+    assembly: Assembly,
+) -> None:
     for route, method in routes(assembly).items():
-        if route in ("GET /health", *SIGNED):
+        if route in PUBLIC | SIGNED:
             assert method["AuthorizationType"] == "NONE"
         else:
             assert method["AuthorizationType"] == "CUSTOM", route
@@ -100,7 +111,7 @@ def test_stage_is_throttled_logged_and_measured_without_bodies(assembly: Assembl
     assert (settings["ThrottlingRateLimit"], settings["ThrottlingBurstLimit"]) == (50, 100)
     assert settings["MetricsEnabled"]
     assert not settings["DataTraceEnabled"]
-    assert fields["project"] == "$context.authorizer.project"
+    assert fields["token"] == "$context.authorizer.principalId"
     assert not any("header" in value.lower() for value in fields.values())
 
 
@@ -128,6 +139,15 @@ def test_gateway_answers_errors_in_openais_shape(assembly: Assembly) -> None:
     assert statuses["MISSING_AUTHENTICATION_TOKEN"] == "404"
     assert statuses["THROTTLED"] == "429"
     assert statuses["INTEGRATION_TIMEOUT"] == "504"
+    assert statuses["INTEGRATION_FAILURE"] == "502"
+    headers = {kind: r["ResponseParameters"] for kind, r in by_type.items()}
+    request_id, retry = "gatewayresponse.header.x-request-id", "gatewayresponse.header.Retry-After"
+    assert all(found[request_id] == "context.requestId" for found in headers.values())
+    assert {kind for kind, found in headers.items() if retry in found} == {
+        "THROTTLED",
+        "QUOTA_EXCEEDED",
+    }
+    assert headers["THROTTLED"][retry] == "'1'"
 
 
 def test_firewall_limits_each_address_and_stands_before_the_stage(assembly: Assembly) -> None:
@@ -147,7 +167,33 @@ def test_chat_gives_up_before_its_function_and_that_before_the_gateway(
     chat = assembly.functions()["chat"]
 
     deadline = float(chat["Environment"]["Variables"]["DROPFORGE_DEADLINE_SECONDS"])
-    assert deadline < chat["Timeout"] <= API_TIMEOUT_S
+    assert deadline < chat["Timeout"] <= STREAM_TIMEOUT_S
+    for route, method in routes(assembly).items():
+        if route not in SIGNED:
+            assert method["Integration"]["TimeoutInMillis"] == 1000 * chat["Timeout"], route
+
+
+def test_chat_streams_through_its_own_runtime(assembly: Assembly) -> None:
+    wrapper = assembly.functions()["chat"]["Environment"]["Variables"]["AWS_LAMBDA_EXEC_WRAPPER"]
+    started = ROOT / wrapper.removeprefix("/var/task/")
+
+    assert started in source_files(CHAT)
+    assert os.access(started, os.X_OK)
+    for route, method in routes(assembly).items():
+        integration = method["Integration"]
+        uri = text(integration["Uri"])
+        if route in SIGNED:
+            assert integration.get("ResponseTransferMode", "BUFFERED") == "BUFFERED", route
+            assert uri.endswith("/invocations")
+        else:
+            assert integration["ResponseTransferMode"] == "STREAM", route
+            assert ":lambda:path/2021-11-15/functions/<Chat" in uri
+            assert uri.endswith("/response-streaming-invocations")
+
+
+def test_buffered_functions_end_before_the_gateway(assembly: Assembly) -> None:
+    functions = assembly.functions()
+    assert functions["approve"]["Timeout"] <= API_TIMEOUT_S
 
 
 def test_endpoint_scales_between_zero_and_its_limit(assembly: Assembly) -> None:
@@ -216,24 +262,29 @@ def test_images_are_looked_for_in_the_regions_registry_or_taken_by_uri() -> None
     assert repository_arn(own).endswith(":ecr:eu-west-1:123456789012:repository/team/vllm")
 
 
-def test_chat_sends_to_the_shadow_queue_and_the_shadow_function_reads_it(
-    assembly: Assembly,
+@pytest.mark.parametrize(
+    ("queue", "reader", "hours", "most"),
+    [("SHADOW", "shadow", 1, MAX_CONCURRENCY), ("COLLECT", "keep", collect.KEEP_HOURS, 2)],
+)
+def test_chat_sends_to_an_encrypted_queue_that_its_function_reads(
+    assembly: Assembly, queue: str, reader: str, hours: int, most: int
 ) -> None:
     functions = assembly.functions()
-    url = text(functions["chat"]["Environment"]["Variables"]["DROPFORGE_SHADOW_QUEUE"])
+    url = text(functions["chat"]["Environment"]["Variables"][f"DROPFORGE_{queue}_QUEUE"])
     queues = assembly.properties("AWS::SQS::Queue", "DropforgeServing")
-    (chats,) = (queue for name, queue in queues.items() if url == f"<{name}>")
-    (letters,) = (queue for name, queue in queues.items() if url != f"<{name}>")
-    (mapping,) = assembly.properties("AWS::Lambda::EventSourceMapping", "DropforgeServing").values()
+    chats = queues[url.strip("<>")]
+    letters = queues[text(chats["RedrivePolicy"]["deadLetterTargetArn"])[1:-5]]
+    mappings = assembly.properties("AWS::Lambda::EventSourceMapping", "DropforgeServing").values()
+    (mapping,) = (m for m in mappings if text(m["EventSourceArn"]) == url.replace(">", ".Arn>"))
 
-    assert chats["MessageRetentionPeriod"] == 3600
+    assert chats["MessageRetentionPeriod"] == hours * 3600
     assert letters["MessageRetentionPeriod"] == 86400
-    assert all(queue["KmsMasterKeyId"] for queue in (chats, letters))
+    assert all(found["KmsMasterKeyId"] for found in (chats, letters))
     assert chats["RedrivePolicy"]["maxReceiveCount"] == 3
-    assert chats["VisibilityTimeout"] >= 6 * functions["shadow"]["Timeout"]
-    assert text(mapping["EventSourceArn"]) == url.replace(">", ".Arn>")
+    assert chats["VisibilityTimeout"] >= 6 * functions[reader]["Timeout"]
+    assert reader.capitalize() in text(mapping["FunctionName"])
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"]["MaximumConcurrency"] == MAX_CONCURRENCY
+    assert mapping["ScalingConfig"]["MaximumConcurrency"] == most
 
 
 def test_a_batch_of_shadows_fits_the_functions_time(assembly: Assembly) -> None:
@@ -253,6 +304,8 @@ def test_chat_path_changes_nothing_of_an_item_but_a_canarys_numbers(
         for name, statement in assembly.statements()
         if name.startswith(f"{function}Role")
         and "dynamodb:UpdateItem" in listed(statement["Action"])
+        and "Cache" not in text(statement["Resource"])
+        and "budget#" not in str(statement["Condition"])
     )
     written = statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"]
 
@@ -262,11 +315,13 @@ def test_chat_path_changes_nothing_of_an_item_but_a_canarys_numbers(
 
 
 def may_put(assembly: Assembly, function: str) -> set[str]:
-    """The attributes that a function may write of a new item."""
+    """The attributes that a function may write of a new item of the registry."""
     (statement,) = (
         statement
         for name, statement in assembly.statements()
-        if name.startswith(f"{function}Role") and "dynamodb:PutItem" in listed(statement["Action"])
+        if name.startswith(f"{function}Role")
+        and "dynamodb:PutItem" in listed(statement["Action"])
+        and "Cache" not in text(statement["Resource"])
     )
     assert listed(statement["Action"]) == ["dynamodb:PutItem"]
     return set(statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"])
@@ -308,12 +363,17 @@ def test_chat_path_may_not_write_who_answers(assembly: Assembly) -> None:
         )
 
 
-def test_only_chat_sends_to_the_shadow_queue(assembly: Assembly) -> None:
+@pytest.mark.parametrize("queue", ["Shadows", "Collected"])
+def test_only_chat_sends_to_its_queues(assembly: Assembly, queue: str) -> None:
     senders = {
         name.partition("Role")[0]
         for name, statement in assembly.statements()
-        if "sqs:SendMessage" in listed(statement["Action"])
-        and "Shadows" in text(statement["Resource"])
+        if "sqs:SendMessage" in listed(statement["Action"]) and queue in text(statement["Resource"])
     }
 
     assert senders == {"Chat"}
+
+
+def test_keep_may_write_answers_and_nothing_else(assembly: Assembly) -> None:
+    assert may_put(assembly, "Keep") == {"pk", "sk", *STORED}
+    assert not {"version", "backend", "model_id", "rating", "hash"} & may_put(assembly, "Keep")

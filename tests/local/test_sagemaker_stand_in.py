@@ -453,3 +453,32 @@ def test_restart_keeps_records_resumes_spot_jobs_and_loads_adapters(
     until(training_again)
     sagemaker.stop_training_job(TrainingJobName=waiting)
     assert ended(sagemaker, waiting)["TrainingJobStatus"] == "Stopped"
+
+
+def test_base_at_zero_copies_refuses_wakes_and_streams(
+    sagemaker: Any, aws: AWS, models: FakeModelServer
+) -> None:
+    runtime = aws("sagemaker-runtime")
+    asked: dict[str, Any] = {
+        "EndpointName": "dropforge", "InferenceComponentName": "base",
+        "ContentType": "application/json", "Body": CHAT,
+    }  # fmt: skip
+    sagemaker.update_inference_component_runtime_config(
+        InferenceComponentName="base", DesiredRuntimeConfig={"CopyCount": 0}
+    )
+    for call in (runtime.invoke_endpoint, runtime.invoke_endpoint_with_response_stream):
+        with pytest.raises(ClientError, match="no capacity") as refused:
+            call(**asked)
+        assert code(refused) == "ValidationError"
+    found = sagemaker.describe_inference_component(InferenceComponentName="base")
+    assert found["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 0}
+
+    def awake() -> bool:
+        now = sagemaker.describe_inference_component(InferenceComponentName="base")
+        return bool(now["RuntimeConfig"]["CurrentCopyCount"])
+
+    until(awake)
+    answer = runtime.invoke_endpoint_with_response_stream(**asked)
+    assert answer["ContentType"] == "application/json"
+    text = b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"])
+    assert json.loads(text)["choices"][0]["message"]["content"] == "I am smollm2-135m-instruct"

@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +51,7 @@ class Provider(ThreadingHTTPServer):
     refused and kept among `probes` instead of `creates`, unless the provider `trusts_files`.
     `hides` is how many lists after its create leave a job out; `page` is the longest page of jobs.
     `models` are all there are; None: every name is one. `order` is every request's method and path.
+    Chats for a model of `chat_faults` fail so; a streamed one writes a word every `pace` seconds.
     """
 
     daemon_threads = True
@@ -76,6 +78,8 @@ class Provider(ThreadingHTTPServer):
         self.page = 100
         self.refuses: Fault | None = None
         self.chat: Callable[[str, Messages], str | dict[str, Any]] = lambda model, messages: "Hello"
+        self.chat_faults: dict[str, Fault] = {}
+        self.pace = 0.0
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -261,10 +265,30 @@ class _Handler(BaseHTTPRequestHandler):
     def _post_chat(self) -> None:
         request = json.loads(self.body)
         self.server.chats.append(request)
+        if fault := self.server.chat_faults.get(request["model"]):
+            fault(self)
+            return
         said = self.server.chat(request["model"], request["messages"])
+        if isinstance(said, str) and request.get("stream"):
+            self._stream_chat(said)
+            return
         message = {"role": "assistant", "content": said}
         whole = said if isinstance(said, dict) else {"choices": [{"index": 0, "message": message}]}
         self.reply(200, whole)
+
+    def _stream_chat(self, said: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        deltas: list[dict[str, Any]] = [{"delta": {"content": f"{w} "}} for w in said.split()]
+        for choice in [*deltas, {"delta": {}, "finish_reason": "stop"}]:
+            chunk = {"id": "chatcmpl-1", "created": 1, "choices": [{"index": 0, **choice}]}
+            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+            self.wfile.flush()
+            time.sleep(self.server.pace)
+        self.wfile.write(b"data: [DONE]\n\n")
 
 
 def _multipart(content_type: str, body: bytes) -> dict[str, tuple[bytes, str | None]]:

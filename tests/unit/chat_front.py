@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_stub import FakeTable, Stub, replies
+from http_stub import FakeTable, Respond, Stub, StubHandler, replies
 
 from dropforge.backends.connection import Connection
+from dropforge.serve.streams import chunks
 from lambdas.chat import handler as chat
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,7 @@ COMPLETION = {
     "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
     "system_fingerprint": "fp_1",
 }
+CHUNKS: tuple[dict[str, Any], ...] = tuple(chunks(COMPLETION))
 UPSTREAM = "/v1/chat/completions"
 SAGEMAKER = "/endpoints/dropforge/invocations"
 
@@ -63,7 +66,7 @@ class Result:
 
 
 def shop() -> FakeTable:
-    """Project `shop`: champion v2, an older v1, v3 still in training."""
+    """Project `shop`: champion v2, an older v1, v3 still in training. Nobody stands in for it."""
     rows = FakeTable()
     openai_model = {"backend": {"S": "openai"}}
     rows.put(
@@ -81,6 +84,7 @@ def shop() -> FakeTable:
         hash={"S": "c0ffee"},
         model={"S": "smollm2"},
         system_prompt={"S": "You answer for Lumen."},
+        serve={"M": {"fallback": {"L": []}, "max_input_tokens": {"N": "1000000"}}},
         **openai_model,
     )
     for number in (1, 2):
@@ -149,3 +153,44 @@ def ask(**fields: Any) -> dict[str, Any]:
 
 def upstream_requests(stub: Stub, path: str = UPSTREAM) -> list[Any]:
     return [request for request in stub.seen if request.path == path]
+
+
+def by_name(**answers: Respond) -> Respond:
+    """Each model answers in its own way: `ft:shop:2` is `v2`; `smollm2` is `base`."""
+
+    def respond(handler: StubHandler) -> None:
+        model = handler.request_seen.json()["model"]
+        answers["base" if model == "smollm2" else "v" + model.rpartition(":")[2]](handler)
+
+    return respond
+
+
+def sse(*parts: dict[str, Any] | bytes) -> bytes:
+    """Chunks as server-sent events; bytes stay as they are."""
+    encoded = (
+        p if isinstance(p, bytes) else b"data: %s\n\n" % json.dumps(p).encode() for p in parts
+    )
+    return b"".join(encoded)
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def streams(*parts: bytes, pause: float = 0.0, then: Respond | None = None) -> Respond:
+    """A chunked answer, a part every `pause` seconds; it ends, or goes on as `then` does."""
+
+    def respond(handler: StubHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for part in parts:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            handler.wfile.flush()
+            time.sleep(pause)
+        if then:
+            then(handler)
+        else:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return respond

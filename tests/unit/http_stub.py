@@ -53,6 +53,7 @@ class StubRequest:
 
 class StubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer in two writes would wait 40 ms for an ACK
     server: Stub
     request_seen: StubRequest
 

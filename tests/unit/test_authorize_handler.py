@@ -44,7 +44,14 @@ def rows(stub: Stub) -> FakeTable:
 
 
 def give_token(rows: FakeTable, **attributes: Any) -> None:
-    item = {"project": {"S": "shop"}, "name": {"S": "storefront"}, "revoked": {"BOOL": False}}
+    item = {
+        "token_id": {"S": "df-abcdefghij"},
+        "name": {"S": "storefront"},
+        "projects": {"L": [{"S": "shop"}]},
+        "budget_usd": {"NULL": True},
+        "expires_at": {"N": "0"},
+        "key": {"S": "usage-plan-key"},
+    }
     key = f"token#{hashlib.sha256(TOKEN.encode()).hexdigest()}"
     rows.put(key, "token", **{**item, **attributes})
 
@@ -53,7 +60,7 @@ def test_known_token_is_allowed_the_whole_stage(rows: FakeTable) -> None:
     give_token(rows)
     policy = authorize.handler(EVENT, None)
     assert policy == {
-        "principalId": "shop/storefront",
+        "principalId": "df-abcdefghij",
         "policyDocument": {
             "Version": "2012-10-17",
             "Statement": [
@@ -64,7 +71,13 @@ def test_known_token_is_allowed_the_whole_stage(rows: FakeTable) -> None:
                 }
             ],
         },
-        "context": {"project": "shop", "token_name": "storefront"},
+        "context": {
+            "projects": "shop",
+            "token_id": "df-abcdefghij",
+            "token_name": "storefront",
+            "budget_usd": "",
+        },
+        "usageIdentifierKey": "usage-plan-key",
     }
     assert TOKEN not in json.dumps(policy)
 
@@ -78,8 +91,8 @@ def test_token_itself_is_never_sent_to_the_table(stub: Stub, rows: FakeTable) ->
 
 @pytest.mark.parametrize(
     "attributes",
-    [None, {"revoked": {"BOOL": True}}, {"expires_at": {"N": str(int(time.time()) - 1)}}],
-    ids=["unknown", "revoked", "expired"],
+    [None, {"expires_at": {"N": str(int(time.time()) - 1)}}],
+    ids=["unknown", "expired"],
 )
 def test_token_without_access_is_unauthorized(
     rows: FakeTable, attributes: dict[str, Any] | None
@@ -90,9 +103,34 @@ def test_token_without_access_is_unauthorized(
         authorize.handler(EVENT, None)
 
 
+def test_context_is_texts_alone(rows: FakeTable) -> None:
+    """API Gateway takes no lists there, and hands numbers on as texts."""
+    both = {"L": [{"S": "shop"}, {"S": "bank"}]}
+    give_token(rows, projects=both, budget_usd={"N": "12.5"})
+    context = authorize.handler(EVENT, None)["context"]
+    assert (context["projects"], context["budget_usd"]) == ("shop,bank", "12.5")
+    assert all(isinstance(value, str) for value in context.values())
+
+
+def test_budget_of_nothing_is_one(rows: FakeTable) -> None:
+    give_token(rows, budget_usd={"N": "0"})
+    assert authorize.handler(EVENT, None)["context"]["budget_usd"] == "0"
+
+
+def test_token_in_no_usage_plan_names_no_key(rows: FakeTable) -> None:
+    give_token(rows, key={"S": ""})
+    assert "usageIdentifierKey" not in authorize.handler(EVENT, None)
+
+
+def test_jwt_is_an_unknown_token_where_none_are_trusted(rows: FakeTable) -> None:
+    with pytest.raises(Exception, match=r"^Unauthorized$"):
+        authorize.handler({**EVENT, "authorizationToken": "Bearer a.b.c"}, None)
+    assert rows.reads == ["token"]
+
+
 def test_token_that_expires_later_is_allowed(rows: FakeTable) -> None:
     give_token(rows, expires_at={"N": str(int(time.time()) + 60)})
-    assert authorize.handler(EVENT, None)["principalId"] == "shop/storefront"
+    assert authorize.handler(EVENT, None)["principalId"] == "df-abcdefghij"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +147,7 @@ def test_header_without_a_bearer_token_is_refused_unread(
 def test_scheme_is_matched_without_regard_to_case(rows: FakeTable) -> None:
     give_token(rows)
     event = {**EVENT, "authorizationToken": f"bearer  {TOKEN} "}
-    assert authorize.handler(event, None)["principalId"] == "shop/storefront"
+    assert authorize.handler(event, None)["principalId"] == "df-abcdefghij"
 
 
 def test_unreadable_table_is_no_verdict_on_the_token(stub: Stub) -> None:

@@ -535,7 +535,7 @@ def test_answer_is_neither_lost_nor_late_where_it_cannot_be_counted(
     record = json.loads(capsys.readouterr().out)
     lost = {"ArmCountFailed": 1, **({"ShadowSendFailed": 1} if shadow else {})}
     assert {name: record.get(name) for name in lost} == lost
-    metrics = [m["Name"] for m in record["_aws"]["CloudWatchMetrics"][1]["Metrics"]]
+    metrics = [m["Name"] for m in record["_aws"]["CloudWatchMetrics"][-1]["Metrics"]]
     assert metrics == list(lost)
     assert len(writes(stub)) == len(lost), "what may have arrived is not sent again"
 
@@ -546,7 +546,7 @@ def test_log_line_carries_metrics_by_arm_while_a_canary_runs(
     tries(rows, share="1")
     invoke()
     record = json.loads(capsys.readouterr().out)
-    (directive,) = record["_aws"]["CloudWatchMetrics"]
+    directive = record["_aws"]["CloudWatchMetrics"][0]
     assert directive["Dimensions"] == [["project"], ["project", "arm"]]
     assert (record["project"], record["arm"], record["ChatRequests"]) == ("shop", "challenger", 1)
 
@@ -565,7 +565,9 @@ def test_shadowing_challenger_answers_nobody_and_is_sent_what_the_champion_was_a
     assert url.endswith("/000000000000/shadow")
     told = json.loads(message)
     assert (told["project"], told["canary"]) == ("shop", 7)
-    assert told["payload"] == upstream_requests(stub)[0].json()
+    sent = upstream_requests(stub)[0].json()
+    assert (sent.pop("stream"), sent.pop("stream_options")) == (True, {"include_usage": True})
+    assert told["payload"] == sent, "a shadow's answer is wanted whole"
     assert counters(rows) == {SHADOWED + "champion"}
 
 
@@ -611,4 +613,5 @@ def test_what_customers_wrote_is_in_no_log(
 def test_event_of_the_gateway_names_the_token(rows: FakeTable) -> None:
     """The subject's salt: without it two tenants with the same user ids would draw alike."""
     authorizer = load("chat_completions")["requestContext"]["authorizer"]
-    assert (authorizer["project"], authorizer["token_name"]) == ("shop", "storefront")
+    told = (authorizer["projects"], authorizer["token_id"], authorizer["token_name"])
+    assert told == ("shop", "tok-1", "storefront")

@@ -245,13 +245,6 @@ def says(text: str) -> Respond:
     return replies(200, body, x_dropforge_model="shop/aaa111", x_dropforge_arm="champion")
 
 
-def test_token_is_printed_alone_and_can_be_revoked(dropforge: Dropforge) -> None:
-    token = dropforge("token", "shop").stdout.strip()
-    assert token.startswith("df-")
-    assert dropforge("token", "shop", "--revoke", token).stdout == "revoked\n"
-    assert dropforge("token", "shop", "--revoke", "df-none").exit_code == 1
-
-
 def test_chat_prints_the_answer_as_it_is_and_who_gave_it(dropforge: Dropforge, api: Stub) -> None:
     api.routes[CHAT] = says("Take [bold]part[/bold] [/x] LX-40")
     result = dropforge("chat", "Which part?", "--token", "df-1")
@@ -265,7 +258,7 @@ def test_chat_prints_the_answer_as_it_is_and_who_gave_it(dropforge: Dropforge, a
 
 
 def test_chat_without_a_token_says_how_to_make_one(dropforge: Dropforge) -> None:
-    assert "dropforge token PROJECT" in dropforge("chat", "Why?").stderr
+    assert "dropforge tokens create PROJECT" in dropforge("chat", "Why?").stderr
 
 
 @pytest.mark.parametrize(
@@ -451,7 +444,7 @@ def test_watching_gives_up_on_a_run_that_never_begins(terminal: bool) -> None:
 
 def test_help_names_every_command() -> None:
     said = CliRunner().invoke(app, ["--help"]).stdout
-    for command in ("drop", "status", "models", "chat", "token", "promote", "rollback", "lineage"):
+    for command in ("drop", "status", "models", "chat", "tokens", "promote", "rollback", "lineage"):
         assert command in said
 
 

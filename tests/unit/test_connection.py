@@ -120,7 +120,7 @@ def test_refused_connection_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> N
         return real(*arguments, **options)  # type: ignore[arg-type]
 
     connection = Connection(f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(connection._http, "_create_connection", counted)
+    monkeypatch.setattr(socket, "create_connection", counted)
     with pytest.raises(ConnectError, match="ConnectionRefusedError"):
         ask(connection)
     assert len(tries) == 2

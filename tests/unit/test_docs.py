@@ -46,7 +46,7 @@ def test_command_in_docs_exists_with_its_options(page: str, line: str) -> None:
 
 def test_docs_name_commands_at_all() -> None:
     assert {line.split()[1] for _, line in TYPED} >= {
-        "drop", "status", "models", "promote", "rollback", "lineage", "report", "token",
+        "drop", "status", "models", "promote", "rollback", "lineage", "report", "tokens",
     }  # fmt: skip
 
 

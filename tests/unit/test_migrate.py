@@ -174,8 +174,10 @@ def test_token_made_for_the_recording_is_revoked_and_a_given_one_is_used(
     dropforge("record")
     (token,) = {request.headers["authorization"].split()[1] for request in api.seen}
     table = importlib.import_module("boto3").resource("dynamodb").Table(world.table)
-    tokens = [item for item in table.scan()["Items"] if item["pk"].startswith("token#")]
-    assert [(item["name"], item["revoked"]) for item in tokens] == [("migrate record", True)]
+    items = table.scan()["Items"]
+    tokens = [item for item in items if item["pk"] == "tokens"]
+    assert [(one["name"], one["state"]) for one in tokens] == [("migrate record", "revoked")]
+    assert not [item for item in items if item["pk"].startswith("token#")]
     assert token.startswith("df-")
     world.store.delete(recorded_key("shop", version_of(state), state["dataset"]["hash"]))
     api.seen.clear()

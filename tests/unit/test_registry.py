@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -205,19 +204,3 @@ def test_model_is_read_with_what_became_of_it(registry: Registry) -> None:
     assert (second["standing"], second["shutdown"]) == ("", "2027-01-14")
     assert [registry.model("shop", v) for v in ("v1", "v2")] == [first, second]
     assert registry.model("shop", "v3") is None
-
-
-def test_token_is_stored_as_a_hash_alone(registry: Registry, table: str) -> None:
-    token = registry.create_token("shop", "cli", 1.0)
-    items = boto3.resource("dynamodb").Table(table).scan()["Items"]
-    assert token not in str(items)
-    assert items[0]["pk"] == f"token#{hashlib.sha256(token.encode()).hexdigest()}"
-    assert (items[0]["project"], items[0]["revoked"]) == ("shop", False)
-
-
-def test_token_is_revoked_once_it_exists(registry: Registry, table: str) -> None:
-    token = registry.create_token("shop", "cli", 1.0)
-    assert not registry.revoke_token("df-unknown")
-    assert registry.revoke_token(token)
-    items = boto3.resource("dynamodb").Table(table).scan()["Items"]
-    assert [item["revoked"] for item in items] == [True]

@@ -181,7 +181,7 @@ def test_feedback_refuses_an_odd_answer_id(answer: str) -> None:
     [
         (None, Route("shop", "v2", "champion", "openai", "ft:shop:2")),
         ("shop", Route("shop", "v2", "champion", "openai", "ft:shop:2")),
-        ("shop/champion", Route("shop", "v2", "champion", "openai", "ft:shop:2")),
+        ("shop/champion", Route("shop", "v2", "champion", "openai", "ft:shop:2", named=True)),
         ("shop/base", Route("shop", "base", "base", "openai", "smollm2")),
         ("shop/v1", Route("shop", "v1", "pinned", "openai", "ft:shop:1")),
         ("shop/v2", Route("shop", "v2", "pinned", "openai", "ft:shop:2")),

@@ -1,0 +1,120 @@
+"""Answers that are given again: their table, and the way of a semantic hit to who checks it."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.config import Settings
+from infra.data_stack import DataStack
+from infra.function import Function
+from infra.permissions import Grant, acknowledge
+
+KEEP_HOURS = 4
+"""A check that was not made by then is given up: it is one of many."""
+LETTERS_DAYS = 1
+"""Customers' words are in these messages: long enough for the alarm, and no longer."""
+BATCH = 3
+"""Messages of one call: each may take the chat's deadline, and three of them fit the timeout."""
+MAX_CONCURRENCY = 2
+MAX_RECEIVES = 3
+VISIBILITY_FACTOR = 6
+"""AWS asks for a visibility timeout of at least six times the function's (Lambda guide)."""
+
+NO_BACKUP = (
+    "Every item is a copy of an answer that its model gives again, and expires within days: a"
+    " backup would only keep customers' words for longer."
+)
+ENTRIES = ("answer#*", "given#*", "near#*")
+"""What the chat function writes; the record of the checked hits is the check function's."""
+
+
+class AnswerCache(Construct):
+    """The table, and an encrypted queue of checks; `letters` is watched."""
+
+    def __init__(self, scope: Construct, name: str, settings: Settings, data: DataStack) -> None:
+        super().__init__(scope, name)
+        self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
+        self.table = self._table()
+        self.letters = self._queue("DeadLetters", keep=cdk.Duration.days(LETTERS_DAYS))
+        self.queue = self._queue(
+            "Checks",
+            keep=cdk.Duration.hours(KEEP_HOURS),
+            visibility=cdk.Duration.seconds(VISIBILITY_FACTOR * settings.functions.check.timeout_s),
+            dead_letters=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.letters),
+        )
+
+    @property
+    def serves(self) -> tuple[Grant, ...]:
+        """What the chat function may do: read, write answers and questions, ask for checks."""
+        leading = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(ENTRIES)}}
+        arn = self.table.table_arn
+        return (
+            Grant(("dynamodb:GetItem", "dynamodb:Query"), (arn,)),
+            Grant(("dynamodb:PutItem", "dynamodb:UpdateItem"), (arn,), conditions=leading),
+            Grant(("sqs:SendMessage",), (self.queue.queue_arn,)),
+        )
+
+    @property
+    def counts(self) -> tuple[Grant, ...]:
+        """What the check function may do: count a check once, in the project's record."""
+        leading = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["state#*", "checked#*"]}}
+        actions = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+        return (Grant(actions, (self.table.table_arn,), conditions=leading),)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the chat function has to know."""
+        return {
+            "DROPFORGE_CACHE_TABLE": self.table.table_name,
+            "DROPFORGE_CHECK_QUEUE": self.queue.queue_url,
+        }
+
+    def feed(self, check: Function) -> None:
+        """Hand each message to the function; what it reports comes again."""
+        check.function.add_event_source(
+            sources.SqsEventSource(
+                self.queue,
+                batch_size=BATCH,
+                max_concurrency=MAX_CONCURRENCY,
+                report_batch_item_failures=True,
+            )
+        )
+
+    def _table(self) -> dynamodb.Table:
+        table = dynamodb.Table(
+            self,
+            "Answers",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
+            encryption_key=self._key,
+            time_to_live_attribute="expires_at",
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        acknowledge(table, "DDB3", NO_BACKUP)
+        return table
+
+    def _queue(
+        self,
+        name: str,
+        *,
+        keep: cdk.Duration,
+        visibility: cdk.Duration | None = None,
+        dead_letters: sqs.DeadLetterQueue | None = None,
+    ) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            name,
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=self._key,
+            enforce_ssl=True,
+            retention_period=keep,
+            visibility_timeout=visibility,
+            dead_letter_queue=dead_letters,
+        )

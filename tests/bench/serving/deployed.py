@@ -1,0 +1,118 @@
+"""Many clients at once through the deployed API of the local default, the stub as its champion.
+
+The emulator plays API Gateway, Lambda and DynamoDB in one process of Python, so the rate is its
+rate; what counts is that nobody gets an error, streamed or not. Rate limits are out of the way.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+
+import psutil  # type: ignore[import-untyped]
+
+from dropforge.backends.pointers import promote
+from tests.bench.figures import Figure
+from tests.bench.serving import load
+from tests.bench.serving.processes import Upstream, upstream
+from tests.e2e.conftest import Instance, three_free_ports
+
+CLIENTS, SECONDS, DELAY = 32, 60.0, 0.05
+PROJECT = "shop"
+PLENTY = {"rate_per_second": 10_000, "burst": 5_000}
+
+
+def figures(seconds: float = SECONDS) -> Iterator[Figure]:
+    """Whole answers, then streamed ones; takes three minutes."""
+    with upstream() as stub, deployed(stub) as (instance, token):
+        stub.set(delay=DELAY, pace=0.005)
+        yield from _figures("whole answers", instance, token, seconds, stream=False)
+        yield from _figures("streams", instance, token, seconds, stream=True)
+
+
+@contextmanager
+def deployed(stub: Upstream) -> Iterator[tuple[Instance, str]]:
+    """An instance of its own, whose project's champion is the stub's model; and a token."""
+    providers = dict.fromkeys(("openai", "local"), f"{stub.url}/v1")
+    context = {
+        "providers": providers,
+        "plans": {"standard": PLENTY},
+        "api.rate_per_second": PLENTY["rate_per_second"],
+        "api.burst": PLENTY["burst"],
+    }
+    with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as folder:
+        state = Path(folder) / "state"
+        instance = Instance(state, three_free_ports(), context)
+        try:
+            instance.local("up")
+            instance.read_env(state / "env")
+            yield instance, _champion(instance)
+        finally:
+            instance.local("down", check=False)
+
+
+def _champion(instance: Instance) -> str:
+    """Makes the stub's model the champion, without any training; a token for it."""
+    now = time.time()
+    about = {"version": "v1", "backend": "openai", "model_id": "ft:shop:2"}
+    instance.registry.put_config(
+        PROJECT, {"hash": "c0ffee", "backend": "openai", "model": "gpt-4.1-mini", "at": now}
+    )
+    instance.registry.put(PROJECT, "model#v1", {**about, "created_at": now})
+    promote(instance.registry, PROJECT, about, who="bench", why="load test", at=now)
+    return instance.token(PROJECT)
+
+
+def _figures(
+    kind: str, instance: Instance, token: str, seconds: float, *, stream: bool
+) -> Iterator[Figure]:
+    asked = {"model": PROJECT, "messages": [{"role": "user", "content": "Where is order LU-4711?"}]}
+    body = json.dumps({**asked, "stream": stream}).encode()
+    url = f"{instance.api_url}/v1/chat/completions"
+    headers = {"Authorization": f"Bearer {token}", "Cache-Control": "no-store"}
+    load.run(url, body, headers, clients=CLIENTS, seconds=5)  # containers start
+    before = _busy(instance)
+    found = load.run(url, body, headers, clients=CLIENTS, seconds=seconds)
+    emulator = (_busy(instance) - before) / found.seconds
+    if found.bad:
+        print(f"the first failure: {found.bad[:1000]!r}", flush=True)
+    failures = ", ".join(f"{count} × {what}" for what, count in found.failures.items()) or "none"
+    total = len(found.whole) + sum(found.failures.values())
+    yield Figure(
+        f"{kind}, {CLIENTS} clients, {found.seconds:.0f} s, upstream after {DELAY * 1e3:.0f} ms: "
+        f"errors of {total:,} requests, by class",
+        failures,
+        "none",
+        not found.failures and total > 0,
+    )
+    if not found.whole:
+        return
+    yield Figure(
+        f"{kind}: requests a second; p50, p95, p99 until the last byte; the same until the first",
+        f"{found.a_second:.0f}; {_told(found.whole)}; {_told(found.first)} (the emulator and the "
+        f"functions that it runs took {emulator:.1f} of {psutil.cpu_count()} cores)",
+    )
+
+
+def _busy(instance: Instance) -> float:
+    """CPU seconds of the emulator and of the functions that it runs."""
+    [pid] = (instance.state / "run").glob("emulator*.pid")
+    found = psutil.Process(int(pid.read_text().split()[0]))
+    spent = 0.0
+    for process in (found, *found.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        spent += times.user + times.system
+    return spent
+
+
+def _told(seconds: list[float]) -> str:
+    cuts = quantiles(seconds, n=100)
+    return ", ".join(f"{cuts[place] * 1e3:,.0f} ms" for place in (49, 94, 98))

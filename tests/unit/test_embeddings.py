@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from chat_front import CANARY, invoked, served, shop, upstream_requests
+from chat_options import serve
+from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+EMBEDDINGS = "/v1/embeddings"
+MODEL = {"backend": "openai", "model": "text-embedding-3-small"}
+VECTOR = [0.25, -0.5, 1.0]
+
+
+def packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def embeds(handler: StubHandler) -> None:
+    """Answers as OpenAI's API does."""
+    asked = handler.request_seen.json()
+    given = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+    in_base64 = asked.get("encoding_format") == "base64"
+    handler.reply(
+        200,
+        {
+            "object": "list",
+            "data": [
+                {
+                    "object": "embedding",
+                    "index": place,
+                    "embedding": packed(VECTOR) if in_base64 else VECTOR,
+                }
+                for place in range(len(given))
+            ],
+            "model": asked["model"],
+            "usage": {"prompt_tokens": 4, "total_tokens": 4},
+        },
+    )
+
+
+@pytest.fixture
+def rows() -> FakeTable:
+    rows = shop()
+    serve(rows, embeddings=MODEL)
+    return rows
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
+    with served(monkeypatch, rows) as server:
+        server.routes[EMBEDDINGS] = embeds
+        yield server
+
+
+def embed(**fields: Any) -> Any:
+    event: dict[str, Any] = {"resource": EMBEDDINGS, "path": EMBEDDINGS, "pathParameters": None}
+    return invoked(**event, body={"model": "shop/embeddings", "input": "hi", **fields})
+
+
+def test_answer_is_the_servers_under_the_projects_name(stub: Stub) -> None:
+    result = embed(input=["a", "b"], dimensions=3, user="u", extra=1)
+    assert result.status == 200
+    assert result.json() == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": VECTOR},
+            {"object": "embedding", "index": 1, "embedding": VECTOR},
+        ],
+        "model": "shop/embeddings",
+        "usage": {"prompt_tokens": 4, "total_tokens": 4},
+    }
+    assert result.headers["x-dropforge-model"] == "shop/embeddings"
+    (request,) = upstream_requests(stub, EMBEDDINGS)
+    assert request.headers["authorization"] == "Bearer sk-upstream"
+    assert request.json() == {
+        "input": ["a", "b"],
+        "model": MODEL["model"],
+        "dimensions": 3,
+        "user": "u",
+        "extra": 1,
+    }
+
+
+@pytest.mark.parametrize("given", ["a", ["a", "b"], [1, 2, 3], [[1, 2], [3]]])
+def test_every_form_of_input_is_passed_on(stub: Stub, given: Any) -> None:
+    assert embed(input=given).status == 200
+    assert upstream_requests(stub, EMBEDDINGS)[0].json()["input"] == given
+
+
+@pytest.mark.parametrize("told", [VECTOR, packed(VECTOR)])
+@pytest.mark.parametrize(("asked", "given"), [("float", VECTOR), ("base64", packed(VECTOR))])
+def test_encoding_is_the_callers_whatever_the_server_knows(
+    stub: Stub, told: Any, asked: str, given: Any
+) -> None:
+    stub.routes[EMBEDDINGS] = replies(200, {"data": [{"index": 0, "embedding": told}], "model": ""})
+    assert embed(encoding_format=asked).json()["data"][0]["embedding"] == given
+
+
+@pytest.mark.usefixtures("stub")
+def test_the_openai_sdk_reads_vectors() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        event: dict[str, Any] = {"resource": path, "path": path, "pathParameters": None}
+        result = invoked(**event, httpMethod=request.method, body=request.content.decode())
+        return httpx2.Response(result.status, headers=result.headers, text=result.text)
+
+    client = openai.OpenAI(
+        base_url="http://127.0.0.1/v1",
+        api_key="sk-x",
+        http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
+    )
+    found = client.embeddings.create(model="shop/embeddings", input=["a", "b"])
+    assert [one.embedding for one in found.data] == [VECTOR, VECTOR]
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="bank/embeddings", input="a")
+
+
+@pytest.mark.usefixtures("stub")
+def test_embeddings_are_listed_among_the_models() -> None:
+    cards = {card["id"] for card in invoked("models").json()["data"]}
+    assert "shop/embeddings" in cards
+    path = "/v1/models/shop/embeddings"
+    event = {"resource": "/v1/models/{id+}", "pathParameters": {"id": "shop/embeddings"}}
+    card = invoked("models", **event, path=path)
+    assert (card.status, card.json()["id"]) == (200, "shop/embeddings")
+
+
+@pytest.mark.parametrize(
+    ("model", "status"),
+    [
+        ("shop", 200),
+        (None, 200),
+        ("shop/champion", 404),
+        ("bank/embeddings", 404),
+        ("text-embedding-3-small", 404),
+    ],
+)
+@pytest.mark.usefixtures("stub")
+def test_model_names(model: str | None, status: int) -> None:
+    result = embed(model=model)
+    assert result.status == status
+    if status == 404:
+        assert result.error["code"] == "model_not_found"
+        assert ("shop/embeddings" in result.error["message"]) == str(model).startswith("shop/")
+
+
+def test_a_project_without_embeddings_is_told_how_to_get_them(stub: Stub, rows: FakeTable) -> None:
+    del rows.items["project#shop", "config"]["serve"]
+    result = embed()
+    assert (result.status, result.error["code"]) == (404, "model_not_found")
+    assert "serve.embeddings" in result.error["message"]
+    assert "shop/embeddings" not in str(invoked("models").json())
+    assert upstream_requests(stub, EMBEDDINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "code"),
+    [
+        (replies(429, {}, Retry_After="3"), 429, "rate_limit_exceeded"),
+        (replies(400, {"error": {"message": "No such size.", "code": "bad"}}), 400, "bad"),
+        (replies(500, {}), 502, "upstream_error"),
+        (replies(401, {}), 502, "upstream_error"),
+        (replies(200, b"{"), 502, "upstream_error"),
+        (replies(200, {"data": [{"index": 0, "embedding": "%%"}], "model": ""}), 502, None),
+        (replies(200, {"data": [{"index": 0, "embedding": "AAA="}], "model": ""}), 502, None),
+        (replies(200, {"data": [{"index": 0, "embedding": [None]}], "model": ""}), 502, None),
+        (hangs, 504, "upstream_timeout"),
+        (resets, 502, "upstream_error"),
+        (cuts, 502, "upstream_error"),
+    ],
+)
+def test_failures_are_told_as_those_of_chats(
+    stub: Stub, broken: Respond, status: int, code: str | None
+) -> None:
+    stub.routes[EMBEDDINGS] = broken
+    result = embed(encoding_format="float")
+    assert (result.status, result.error["code"]) == (status, code or "upstream_error")
+    assert result.headers.get("Retry-After") == ("3" if status == 429 else None)
+
+
+def test_wrong_input_never_reaches_the_server(stub: Stub) -> None:
+    for given in ([], "", ["a", 1], 5, None, ["a"] * 257, ["word " * 99_000], {"a": 1}, [True]):
+        result = embed(input=given)
+        assert result.status in (400, 413), given
+    for fields in ({"encoding_format": "int8"}, {"dimensions": 0}, {"dimensions": "3"}):
+        assert embed(**fields).status == 400
+    assert upstream_requests(stub, EMBEDDINGS) == []
+
+
+def test_log_line_holds_no_input(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    embed(input=CANARY)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["route"], line["model"]) == (EMBEDDINGS, "shop/embeddings")
+    assert "4111" not in str(line)
+    assert "4111" in str(upstream_requests(stub, EMBEDDINGS)[0].json())
