@@ -244,6 +244,7 @@ def _next(settings: Settings, project: str) -> str:
             f"  dropforge report -p {project}           its evaluation as a page; --data: the data",
             f"  export DROPFORGE_TOKEN=$(dropforge tokens create {project})",
             f'  dropforge chat -p {project} "…"         ask it something',
+            f"  {_api_url(settings)}/  the chat page, for a browser",
             f"  dropforge lineage {project}/VERSION     from an answer back to the dropped file",
             "  make down                               stop it",
         ]

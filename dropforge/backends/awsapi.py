@@ -104,7 +104,7 @@ class AwsService:
     """One service at its endpoint, over one kept-open connection."""
 
     def __init__(self, service: Service) -> None:
-        """Raises AwsSettingsError where the environment names no region."""
+        """Raises AwsSettingsError where the environment names no region, or no credentials."""
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if not region:
             raise AwsSettingsError("No AWS region is known.", hint="Set AWS_REGION.")
@@ -113,6 +113,7 @@ class AwsService:
         self._url = service.endpoint(region)
         self._path = urlsplit(self._url).path
         self._connection = Connection(self._url)
+        self._credentials = Credentials.from_environment()
 
     def call(
         self,
@@ -173,7 +174,7 @@ class AwsService:
             body,
             service=self._service.signing,
             region=self._region,
-            credentials=Credentials.from_environment(),
+            credentials=self._credentials,
             at=time.time(),
         )
 

@@ -12,25 +12,20 @@ For the chat path, where an import is paid for by a waiting person: the standard
 from __future__ import annotations
 
 import functools
-import io
 import select
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from dropforge.backends.http1 import Fields, Response, request_bytes
+from dropforge.backends.http1 import READ_BYTES, Fields, Response, request_bytes
 from dropforge.errors import BackendError
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
 MAX_ANSWER_BYTES = 5 * 1024 * 1024  # a Lambda's own answer may have 6 MB
-READ_BYTES = 64 * 1024
 DRAIN_SECONDS = 0.02
 """What the end of a stream may take to come after all that was wanted of it."""
 
@@ -234,7 +229,7 @@ class Connection:
     def _send(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
         assert self._socket is not None  # noqa: S101 - opened
         self._socket.sendall(request_bytes(method, target, self._host, headers, body))
-        response = Response(self._socket.reader())
+        response = Response(self._socket)
         self._socket.done = response.will_close
         return response
 
@@ -329,7 +324,6 @@ class HttpStream:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._response.close()
             self._connection.used()
 
     def _broken(self, error: Exception) -> HttpError:
@@ -347,6 +341,8 @@ class _DeadlineSocket:
         self._sock = sock
         self._clock = clock
         self._deadline = 0.0
+        self._input = select.poll()
+        self._input.register(sock, select.POLLIN)
         self.sent = 0
         self.done = False
 
@@ -368,11 +364,9 @@ class _DeadlineSocket:
 
     def has_input(self) -> bool:
         """Whether a read would return at once, be it data or the end."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._input.poll(0))
 
-    def sendall(self, data: ReadableBuffer) -> None:
+    def sendall(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             self.arm()
@@ -380,29 +374,13 @@ class _DeadlineSocket:
             self.sent += count
             view = view[count:]
 
-    def reader(self) -> io.BufferedReader:
-        """For one answer."""
-        return io.BufferedReader(_DeadlineReader(self, self._sock.makefile("rb", buffering=0)))
+    def read1(self, size: int) -> bytes:
+        """What is there, at most `size` bytes; waits for one; empty at the end."""
+        self.arm()
+        return self._sock.recv(size)
 
     def close(self) -> None:
         self._sock.close()
-
-
-class _DeadlineReader(io.RawIOBase):
-    def __init__(self, owner: _DeadlineSocket, raw: socket.SocketIO) -> None:
-        self._owner = owner
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._owner.arm()
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 @functools.lru_cache(maxsize=1)

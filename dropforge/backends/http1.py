@@ -8,8 +8,10 @@ start (both measured, November 2026). Framing is RFC 9112, section 6; what is un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BufferedReader
+from itertools import islice
+from typing import Protocol
 
+READ_BYTES = 64 * 1024
 MAX_LINE_BYTES = 65_536
 MAX_FIELDS = 100
 _INTERIM = range(100, 200)
@@ -47,6 +49,13 @@ def request_bytes(
     return head.encode("latin-1") + b"\r\n\r\n" + body
 
 
+class Source(Protocol):
+    """Where an answer comes from, as a buffered or a raw socket reads."""
+
+    def read1(self, size: int, /) -> bytes:
+        """What is there, at most `size` bytes; waits for one; empty at the end."""
+
+
 class Response:
     """An answer; making it reads its head. Every method raises MalformedAnswerError and OSError.
 
@@ -57,8 +66,10 @@ class Response:
         ended: whether all of the body was read.
     """
 
-    def __init__(self, file: BufferedReader) -> None:
-        self._file = file
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._read = b""  # what has come; up to _at it was taken
+        self._at = 0
         version, self.status = self._status()
         self.fields = self._fields()
         while self.status in _INTERIM:
@@ -90,7 +101,7 @@ class Response:
                 self.ended = True
                 return b""
         open_ended = self.length is None and not self._chunked
-        part = self._file.read1(size if open_ended else min(size, self._left))
+        part = self._some(size if open_ended else min(size, self._left))
         if open_ended:
             self.ended = not part
             return part
@@ -108,9 +119,6 @@ class Response:
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
-
-    def close(self) -> None:
-        self._file.close()
 
     def _status(self) -> tuple[bytes, int]:
         version, _, rest = self._line().partition(b" ")
@@ -131,16 +139,27 @@ class Response:
 
     def _fields(self) -> Fields:
         fields = Fields()
-        for _ in range(MAX_FIELDS + 1):
-            line = self._line()
-            if not line:
-                return fields
-            name, colon, value = line.decode("latin-1").partition(":")
+        for line in self._field_lines():
+            name, colon, value = line.partition(":")
             if not colon:
                 raise MalformedAnswerError("a header line without a colon")
             name, value = name.lower(), value.strip()
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
-        raise MalformedAnswerError(f"more than {MAX_FIELDS} header fields")
+        return fields
+
+    def _field_lines(self) -> list[str]:
+        """The lines up to an empty one: at once where all have come, with line ends by the book."""
+        end = self._read.find(b"\r\n\r\n", self._at - 2)
+        block = self._read[self._at : max(end, self._at)]
+        if end >= 0 and len(block) <= MAX_LINE_BYTES and block.count(b"\n") == block.count(b"\r\n"):
+            self._at = end + 4
+            lines = block.decode("latin-1").split("\r\n") if block else []
+        else:
+            found = iter(self._line, b"")
+            lines = [line.decode("latin-1") for line in islice(found, MAX_FIELDS + 1)]
+        if len(lines) > MAX_FIELDS:
+            raise MalformedAnswerError(f"more than {MAX_FIELDS} header fields")
+        return lines
 
     def _chunk_size(self) -> int:
         if self._between and self._line():
@@ -153,7 +172,22 @@ class Response:
 
     def _line(self) -> bytes:
         """Without its end, which may be a bare line feed."""
-        line = self._file.readline(MAX_LINE_BYTES + 1)
-        if not line.endswith(b"\n"):
-            raise MalformedAnswerError("a line that does not end, or too long a one")
-        return line[:-1].removesuffix(b"\r")
+        while (end := self._read.find(b"\n", self._at)) < 0:
+            rest = self._read[self._at :]
+            more = b"" if len(rest) > MAX_LINE_BYTES else self._source.read1(READ_BYTES)
+            if not more:
+                raise MalformedAnswerError("a line that does not end, or too long a one")
+            self._read, self._at = rest + more, 0
+        line = self._read[self._at : end]
+        if len(line) > MAX_LINE_BYTES:
+            raise MalformedAnswerError("too long a line")
+        self._at = end + 1
+        return line.removesuffix(b"\r")
+
+    def _some(self, size: int) -> bytes:
+        """At most `size` bytes of what has come, or else of what comes next."""
+        if self._at == len(self._read):
+            return self._source.read1(min(size, READ_BYTES))
+        part = self._read[self._at : self._at + size]
+        self._at += len(part)
+        return part

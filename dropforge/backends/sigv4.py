@@ -62,19 +62,18 @@ def sign(
 
     Source: docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
-    parts = urlsplit(url)
+    host, target = _canonical_target(url)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
     signed = {**headers, "X-Amz-Date": stamp}
     if credentials.token:
         signed["X-Amz-Security-Token"] = credentials.token
     canonical = {name.lower(): " ".join(value.split()) for name, value in signed.items()}
-    canonical["host"] = _host(parts.scheme, parts.hostname or "", parts.port)
+    canonical["host"] = host
     names = sorted(canonical)
     request = "\n".join(
         (
             method,
-            quote(_without_dot_segments(parts.path), safe="/~"),
-            "&".join("=".join(pair) for pair in _query_pairs(parts.query)),
+            target,
             *(f"{name}:{canonical[name]}" for name in names),
             "",
             ";".join(names),
@@ -84,7 +83,7 @@ def sign(
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     key = _signing_key(credentials.secret_key, stamp[:8], region, service)
-    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
     signed["Authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
         f"SignedHeaders={';'.join(names)}, Signature={signature}"
@@ -96,8 +95,17 @@ def sign(
 def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret_key}".encode()
     for part in (day, region, service, "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        key = hmac.digest(key, part.encode(), "sha256")
     return key
+
+
+@functools.lru_cache(maxsize=32)
+def _canonical_target(url: str) -> tuple[str, str]:
+    """(the Host header, the lines of path and query in what is signed): few URLs are ever asked."""
+    parts = urlsplit(url)
+    path = quote(_without_dot_segments(parts.path), safe="/~")
+    query = "&".join("=".join(pair) for pair in _query_pairs(parts.query))
+    return _host(parts.scheme, parts.hostname or "", parts.port), f"{path}\n{query}"
 
 
 def _host(scheme: str, hostname: str, port: int | None) -> str:

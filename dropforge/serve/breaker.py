@@ -66,14 +66,17 @@ class Breaker:
         elif self._recent:
             self._recent = self._recent << 1 & _LAST
 
-    def failed(self, now: float, reason: object, seconds: float | None = None) -> None:
+    def failed(
+        self, now: float, reason: object, seconds: float | None = None, *, weight: int = 1
+    ) -> None:
         """It gave no answer.
 
         Args:
             seconds: for which it said that it will not; then it is believed at once.
+            weight: how many failures it counts for.
         """
         probe = self._open_until is not None
-        self._recent = (self._recent << 1 | 1) & _LAST
+        self._recent = (self._recent << weight | (1 << weight) - 1) & _LAST
         if seconds is not None:
             self._open(now, seconds, reason)
         elif probe:

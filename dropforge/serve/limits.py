@@ -6,7 +6,6 @@ Every refusal is a 400 in OpenAI's words, so that a client that knows those know
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ MAX_METADATA = 16
 MAX_EMBEDDED = 256
 """Texts in one request for embeddings. OpenAI takes 2048; an answer here has to fit 5 MB."""
 
+_LONGEST = (("stop", MAX_STOPS), ("tools", MAX_TOOLS), ("functions", MAX_TOOLS))
 PART_TOKENS = 85
 """A part of a message that is no text: what OpenAI charges for the smallest image."""
 MESSAGE_TOKENS = 3
@@ -49,8 +49,9 @@ def check_limits(fields: dict[str, Any], options: ServeOptions) -> None:
                 param=name,
                 wire_code="invalid_value",
             )
-    for name, most in (("stop", MAX_STOPS), ("tools", MAX_TOOLS), ("functions", MAX_TOOLS)):
-        _check_length(name, fields.get(name), most)
+    for name, most in _LONGEST:
+        if values := fields.get(name):
+            _check_length(name, values, most)
     metadata = fields.get("metadata")
     if isinstance(metadata, dict) and len(metadata) > MAX_METADATA:
         raise InvalidRequestError(
@@ -59,7 +60,8 @@ def check_limits(fields: dict[str, Any], options: ServeOptions) -> None:
             param="metadata",
             wire_code="object_above_max_properties",
         )
-    _check_input(list(_texts(fields)), options.max_input_tokens, "messages", _parts(fields))
+    texts, others = _said(fields)
+    _check_input(texts, options.max_input_tokens, "messages", others)
 
 
 def check_embedding_limits(request: EmbeddingRequest, options: ServeOptions) -> None:
@@ -140,35 +142,30 @@ def _check_length(name: str, values: object, most: int) -> None:
         )
 
 
-def _texts(fields: dict[str, Any]) -> Iterable[str]:
-    """All that the model reads: what was said, calls of tools and their answers, the tools."""
+def _said(fields: dict[str, Any]) -> tuple[list[str], int]:
+    """All texts that the model reads, and how many tokens stand in none.
+
+    The texts: what was said, calls of tools and their answers, the tools. The others: each
+    message's own, and those of images, sounds and files. Of an image, neither its size nor what
+    lies behind its URL is looked at.
+    """
+    texts: list[str] = []
+    others = MESSAGE_TOKENS * len(fields["messages"])
     for message in fields["messages"]:
         content = message.get("content")
         if isinstance(content, str):
-            yield content
+            texts.append(content)
         elif content:
-            yield from (
-                part["text"]
-                for part in content
-                if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
-        for name in ("tool_calls", "function_call"):
-            if message.get(name):
-                yield msgspec.json.encode(message[name]).decode()
-    for name in ("tools", "functions", "response_format"):
-        if fields.get(name):
-            yield msgspec.json.encode(fields[name]).decode()
+            for part in content:
+                text = part.get("text") if isinstance(part, dict) else None
+                if isinstance(text, str):
+                    texts.append(text)
+                else:
+                    others += PART_TOKENS
+        texts += _encoded(message, ("tool_calls", "function_call"))
+    texts += _encoded(fields, ("tools", "functions", "response_format"))
+    return texts, others
 
 
-def _parts(fields: dict[str, Any]) -> int:
-    """Tokens that stand in no text: each message's own, and those of images, sounds and files.
-
-    Of an image, neither its size nor what lies behind its URL is looked at.
-    """
-    parts = sum(
-        not (isinstance(part, dict) and isinstance(part.get("text"), str))
-        for message in fields["messages"]
-        if isinstance(message.get("content"), list)
-        for part in message["content"]
-    )
-    return PART_TOKENS * parts + MESSAGE_TOKENS * len(fields["messages"])
+def _encoded(values: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    return [msgspec.json.encode(values[name]).decode() for name in names if values.get(name)]

@@ -23,13 +23,17 @@ from lambdas.chat.arms import CHALLENGER_SHARE, is_failure
 from lambdas.chat.exchange import Exchange
 from lambdas.chat.upstream import Upstream
 
-FIRST_SHARE = 2 / 3
+FIRST_SHARE = 0.5
 """Of the time that is left: what a champion may take where another can still answer.
 
-For a stream it is the time to its first chunk. An answer that is nearly there is worth more than a
-new beginning, and a third of the usual 25 s is enough for one of a few hundred tokens. A challenger
-has CHALLENGER_SHARE: people are not to wait for what is only tried.
+Half of the usual 60 s is enough for an answer of a thousand tokens. A challenger has
+CHALLENGER_SHARE: people are not to wait for what is only tried.
 """
+FIRST_CHUNK_SECONDS = 10.0
+"""At most this until a stream's first chunk, where another can still answer: a model that writes
+begins within a second or two, and nothing was shown to the caller yet."""
+SLOW_WEIGHT = 3
+"""Failures that one of them counts for which took all its time: people waited for each."""
 COLD_SECONDS = 30.0
 """How long a component without a copy is left alone. The alarm that wakes it looks at 30 s, so one
 request in each is enough for it, and a copy takes minutes to start."""
@@ -70,10 +74,13 @@ class Chain:
         self._budget.deposit(now)
         asked, deadline = exchange.route, exchange.call.deadline
         share = CHALLENGER_SHARE if asked.fallback else FIRST_SHARE if spare else 1.0
+        first_by = now + (deadline - now) * share
+        if exchange.stream and share < 1.0:
+            first_by = min(first_by, now + FIRST_CHUNK_SECONDS)
         failure = self._turned_away(asked, now)
         turned_away = failure is not None
         if failure is None:
-            failure = self._ask(exchange, asked, deadline, now + (deadline - now) * share)
+            failure = self._ask(exchange, asked, deadline, first_by)
             if failure is None:
                 return
         failure.route = asked
@@ -169,7 +176,8 @@ class Chain:
             seconds = COLD_SECONDS
         elif isinstance(error, UpstreamRateLimitError):
             seconds = retry_seconds(error.retry_after)
-        breaker.failed(now, (type(error), error.message), seconds)
+        weight = SLOW_WEIGHT if isinstance(error, UpstreamTimeoutError) else 1
+        breaker.failed(now, (type(error), error.message), seconds, weight=weight)
 
     def _turned_away(self, route: Route, now: float) -> ChatError | None:
         """What a request for a model is told while that is left alone."""

@@ -146,7 +146,7 @@ class Answer(msgspec.Struct):
             headers=headers,
             route=error.route,
             code=error.code.lower(),
-            cause=_cause(error) if error.status >= 500 else None,
+            cause=_cause(error),
         )
 
     @classmethod
@@ -181,7 +181,10 @@ class Answer(msgspec.Struct):
         return {"statusCode": self.status, "headers": headers}
 
 
-def _cause(error: ChatError) -> str:
+def _cause(error: ChatError) -> str | None:
+    """None below 500: such a message is about the request, often in its model's server's words."""
+    if error.status < 500:
+        return None
     cause = error.__cause__
     if cause is None:
         return error.message

@@ -43,13 +43,14 @@ class Response:
         self._first = time.perf_counter()
         self.head = answer.head(call.request_id)
 
-    def parts(self) -> Iterator[bytes]:
+    def parts(self) -> Iterator[bytes] | tuple[bytes, ...]:
         """The body, whole or bit by bit as the model writes it. Raises nothing on purpose."""
-        if self._answer.parts is None:
-            yield self._answer.body.encode()
-            return
+        parts = self._answer.parts
+        return (self._answer.body.encode(),) if parts is None else self._watched(parts)
+
+    def _watched(self, parts: Iterator[bytes]) -> Iterator[bytes]:
         try:
-            yield from self._answer.parts
+            yield from parts
         except GeneratorExit:
             self._call.metrics["CallerHungUp"] = 1
             raise

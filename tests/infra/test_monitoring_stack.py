@@ -149,7 +149,10 @@ def test_deployment_facts_stand_in_one_parameter(assembly: Assembly) -> None:
     facts = json.loads(text(parameter["Value"]))
 
     assert parameter["Name"] == "/dropforge/deployment"
-    assert set(facts) == {"bucket", "table", "state_machine_arn", "api_url", "dashboard"}
+    assert set(facts) == {
+        *("bucket", "table", "state_machine_arn", "api_url", "dashboard"),
+        *("plans", "authorizer_ttl_s"),
+    }
     assert facts["api_url"].startswith("https://")
     assert facts["api_url"].endswith("/prod")
     assert facts["dashboard"] == "dropforge"

@@ -66,6 +66,7 @@ ENVIRONMENT = {
     "extract": set(),
     "authorize": set(),
     "chat": {
+        "AWS_LAMBDA_EXEC_WRAPPER",
         *PROVIDER,
         "DROPFORGE_DEADLINE_SECONDS",
         "DROPFORGE_SHADOW_QUEUE",

@@ -128,3 +128,11 @@ def test_spent_budget_comes_back_with_requests_that_need_none() -> None:
         grown.append(budget._tokens)
     assert all(a < b for a, b in pairwise(grown))
     assert budget.withdraw()
+
+
+def test_a_failure_may_count_for_several() -> None:
+    breaker = Breaker()
+    breaker.failed(0.0, "slow", weight=3)
+    assert breaker.allows(0.0)
+    breaker.failed(0.0, "slow", weight=3)
+    assert not breaker.allows(0.0)

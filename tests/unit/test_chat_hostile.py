@@ -10,12 +10,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chat_front import COMPLETION, SAGEMAKER, UPSTREAM, Result, invoked, load, served, shop
+from chat_front import (
+    CHUNKS,
+    COMPLETION,
+    SAGEMAKER,
+    UPSTREAM,
+    Result,
+    invoked,
+    load,
+    served,
+    shop,
+)
 from chat_options import serve
 from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, replies, resets
 
 from lambdas.chat import answering
 from lambdas.chat import handler as chat
+from local.sagemaker.eventstream import CONTENT_TYPE, payload_part
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -54,6 +65,21 @@ def echoes(status: int) -> Respond:
         error = {"message": said, "param": said, "code": said, "type": said}
         body = {"error": error, "Message": said, "OriginalMessage": said, "OriginalStatusCode": 400}
         handler.reply(status, body)
+
+    return respond
+
+
+def breaks_in_the_middle(type_: str) -> Respond:
+    """Quotes all that was sent in an error event after the first chunk, as OpenAI's and vLLM's."""
+
+    def respond(handler: StubHandler) -> None:
+        said = handler.request_seen.body.decode()
+        error = {"error": {"message": said, "param": said, "code": said, "type": type_}}
+        text = b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in (CHUNKS[1], error))
+        if handler.path.startswith(SAGEMAKER):
+            handler.reply(200, payload_part(text), Content_Type=CONTENT_TYPE)
+        else:
+            handler.reply(200, text, Content_Type="text/event-stream")
 
     return respond
 
@@ -137,6 +163,8 @@ UPSTREAMS: dict[str, Respond] = {
     "echoes it in a 500": echoes(500),
     "echoes it in a 429": echoes(429),
     "echoes it as an answer": echoes(200),
+    "echoes it in the middle, as a 400": breaks_in_the_middle("invalid_request_error"),
+    "echoes it in the middle, as a 500": breaks_in_the_middle("server_error"),
     "breaks off": cuts,
     "resets": resets,
 }
