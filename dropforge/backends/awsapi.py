@@ -30,6 +30,7 @@ from dropforge.backends.attributes import Item, from_item, to_item
 from dropforge.backends.connection import Connection, HttpAnswer, HttpStream
 from dropforge.backends.sigv4 import AwsSettingsError, Credentials, sign
 from dropforge.errors import BackendError
+from dropforge.untrusted import UnreadableError, read_json
 
 _THROTTLES = frozenset(
     {
@@ -203,8 +204,8 @@ class AwsService:
         body = msgspec.json.encode(payload)
         answer = self.call(operation, "/", headers, body, deadline=deadline, resend=resend)
         try:
-            return msgspec.json.decode(answer.body, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+            return read_json(answer.body, dict[str, Any])
+        except UnreadableError as error:
             raise AwsError(operation, "MalformedAnswer", answer.status) from error
 
 
@@ -212,9 +213,10 @@ def _error(operation: str, answer: HttpAnswer) -> AwsError:
     name = answer.header("x-amzn-ErrorType") or ""
     if not name:
         try:
-            name = msgspec.json.decode(answer.body, type=dict[str, Any]).get("__type", "")
-        except msgspec.MsgspecError:
-            name = "UnknownError"
+            told = read_json(answer.body, dict[str, Any]).get("__type", "")
+        except UnreadableError:
+            told = None
+        name = told if isinstance(told, str) else "UnknownError"
     name = name.split("#")[-1].split(":")[0]  # com.amazonaws.x#Name and Name:http://… both occur
     if name == "ConditionalCheckFailedException":
         return ConditionFailedError(operation, name, answer.status)
@@ -233,8 +235,8 @@ class _Original(msgspec.Struct):
 
 def _model_error(operation: str, answer: HttpAnswer) -> ModelError:
     try:
-        told = msgspec.json.decode(answer.body, type=_Original)
-    except msgspec.MsgspecError:
+        told = read_json(answer.body, _Original)
+    except UnreadableError:
         told = _Original()
     return ModelError(operation, answer.status, told.OriginalStatusCode, told.OriginalMessage)
 

@@ -73,8 +73,14 @@ class Answers:
         return True
 
     def of(self, project: str) -> list[Kept]:
-        """A project's answers; those that expired may be among them for some days."""
-        asked: dict[str, Any] = {"KeyConditionExpression": Key("pk").eq(_pk(project))}
+        """A project's answers; those that expired may be among them for some days.
+
+        One that was just deleted is not: what was forgotten must be in no export.
+        """
+        asked: dict[str, Any] = {
+            "KeyConditionExpression": Key("pk").eq(_pk(project)),
+            "ConsistentRead": True,
+        }
         found: list[Kept] = []
         while True:
             page = self._table.query(**asked)
@@ -87,13 +93,12 @@ class Answers:
         self._delete(_pk(project), ids)
 
     def retire(self, project: str, parts: Iterable[str]) -> None:
-        """Take clean parts (`clean#…`) out of the project's next dataset."""
+        """Take clean parts (`clean#…`) out of the project's next dataset, in this order."""
         self._delete(f"project#{project}", parts)
 
     def _delete(self, pk: str, sks: Iterable[str]) -> None:
-        with self._table.batch_writer() as batch:
-            for sk in sks:
-                batch.delete_item(Key={"pk": pk, "sk": sk})
+        for sk in sks:
+            self._table.delete_item(Key={"pk": pk, "sk": sk})
 
 
 class Collection:
@@ -128,7 +133,10 @@ class Collection:
         export, and what was cleaned of the former ones goes out of its next dataset. Safe to repeat
         and to cut off anywhere.
         """
-        key, answers = collected_key(project), self._chosen(project)
+        return self._export(project)
+
+    def _export(self, project: str, without: frozenset[str] = frozenset()) -> Export | None:
+        key, answers = collected_key(project), self._chosen(project, without)
         data = encode_export(answers)
         rows, checksum = data.count(b"\n"), sha256(data).hexdigest()
         known = self._head(key)
@@ -148,7 +156,8 @@ class Collection:
 
         An export that held one of them is written anew, its older versions are deleted for good,
         and what was cleaned of them is in no later dataset. A user's answers are those of requests
-        that named the user; answers that go on from a forgotten one are forgotten with it.
+        that named the user; answers that go on from a forgotten one are forgotten with it. Safe to
+        repeat and to cut off anywhere: the items, by which the rest is found, go last.
         """
         kept = self._answers.of(project)
         whose = user_pseudonym(project, user) if user is not None else None
@@ -156,25 +165,30 @@ class Collection:
         gone += _later(gone, kept)
         if not gone:
             return 0
-        self._answers.delete(project, {a.id for a in gone})
+        ids = frozenset(a.id for a in gone)
         self._retire(project)
-        self.export(project)
+        self._export(project, without=ids)
         self._delete_older(collected_key(project))
-        return len({a.id for a in gone})
+        self._answers.delete(project, sorted(ids))
+        return len(ids)
 
     def _retire(self, project: str) -> None:
-        """Take what was cleaned of the project's export out of its next dataset."""
-        parts = self._registry.items(project, "clean#", only=("sk", "key"))
-        ours = [str(part["sk"]) for part in parts if part["key"] == collected_key(project)]
-        self._answers.retire(project, ours)
+        """Take what was cleaned of the project's export out of its next dataset.
 
-    def _chosen(self, project: str) -> list[Kept]:
+        The oldest part first: a dataset has the newest of those that there are, so that one which
+        was replaced is never the newest.
+        """
+        parts = self._registry.items(project, "clean#", only=("sk", "key", "at"))
+        ours = [part for part in parts if part["key"] == collected_key(project)]
+        self._answers.retire(project, [str(p["sk"]) for p in sorted(ours, key=lambda p: p["at"])])
+
+    def _chosen(self, project: str, without: frozenset[str] = frozenset()) -> list[Kept]:
         config = self._registry.get(project, "config") or {}
         if not config.get("collect"):
             return []
         options = msgspec.convert(config["collect"], CollectOptions)
         return chosen(
-            self._answers.of(project),
+            [answer for answer in self._answers.of(project) if answer.id not in without],
             self._ratings(project),
             unrated=options.unrated,
             now=self._clock(),

@@ -5,6 +5,7 @@ For the chat path, where an import is paid for by a waiting person: the standard
     BackendError
     └── HttpError
         ├── ConnectError         nothing was sent; safe to try again
+        │   └── UnsendableError  what was to be sent fits into no request
         ├── DeadlineError        the time was up before the answer was complete
         └── BrokenAnswerError    something was sent, and no whole answer came back
 """
@@ -38,6 +39,10 @@ class HttpError(BackendError):
 
 class ConnectError(HttpError):
     code = "CONNECT"
+
+
+class UnsendableError(ConnectError):
+    code = "UNSENDABLE"
 
 
 class DeadlineError(HttpError):
@@ -83,7 +88,8 @@ class Connection:
 
         Args:
             origin: `http[s]://host[:port]`; a path is ignored.
-            connect_seconds: the most that one attempt to connect may take.
+            connect_seconds: the most that one attempt to connect may take, TLS's handshake and all
+                of the host's addresses together.
             idle_seconds: a socket unused for longer is not trusted. A frozen Lambda container
                 does not see the peer hang up.
             clock: seconds, monotonic; deadlines are points on it.
@@ -119,7 +125,7 @@ class Connection:
         that may safely arrive twice, so is a kept-open socket that breaks before it answers.
 
         Raises:
-            ConnectError: no connection, twice.
+            ConnectError: no connection, twice; UnsendableError: a header that is none.
             DeadlineError: `deadline` passed.
             BrokenAnswerError: reset, cut short, longer than MAX_ANSWER_BYTES, or not HTTP.
         """
@@ -174,6 +180,9 @@ class Connection:
                     kind = type(error).__name__
                     raise ConnectError(f"No connection to {self._origin} ({kind}).") from error
                 raise self.broken(error, late=False) from error
+            except BaseException:
+                self.close()  # what comes of this exchange is not to be read by the next one
+                raise
 
     def broken(self, error: Exception, *, late: bool) -> HttpError:
         """Closes the connection; what its failure means, if need be that the time was up."""
@@ -212,23 +221,50 @@ class Connection:
 
     def _open(self, deadline: float) -> None:
         self.close()
-        remaining = deadline - self._clock()
-        if remaining <= 0:
-            raise TimeoutError
-        seconds = min(remaining, self._connect_seconds)
-        opened = socket.create_connection(self._address, seconds)
+        until = min(deadline, self._clock() + self._connect_seconds)
+        self._left(until)
+        opened = self._connected(until)
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure:
+                # A handshake as a whole gets the socket's timeout (Modules/_ssl.c, do_handshake).
+                opened.settimeout(self._left(until))
                 opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
-        except OSError:
+        except BaseException:
             opened.close()
             raise
         self._socket = _DeadlineSocket(opened, self._clock)
 
+    def _connected(self, until: float) -> socket.socket:
+        """To the first of the host's addresses that answers; each gets its share of the time."""
+        found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+        for place, (family, kind, protocol, _, address) in enumerate(found):
+            opened = socket.socket(family, kind, protocol)
+            try:
+                opened.settimeout(self._left(until) / (len(found) - place))
+                opened.connect(address)
+            except BaseException as error:
+                opened.close()
+                if not isinstance(error, OSError) or place == len(found) - 1:
+                    raise
+            else:
+                return opened
+        raise ConnectionError("a host without an address")
+
+    def _left(self, until: float) -> float:
+        """Seconds until then. Raises TimeoutError where there are none."""
+        remaining = until - self._clock()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
     def _send(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
         assert self._socket is not None  # noqa: S101 - opened
-        self._socket.sendall(request_bytes(method, target, self._host, headers, body))
+        try:
+            request = request_bytes(method, target, self._host, headers, body)
+        except ValueError:  # whose text holds the header's
+            raise UnsendableError("A request's head holds what no request may.") from None
+        self._socket.sendall(request)
         response = Response(self._socket)
         self._socket.done = response.will_close
         return response
@@ -314,6 +350,9 @@ class HttpStream:
             part = b"" if self._ended else response.read1(READ_BYTES)
         except OSError as error:
             raise self._broken(error) from error
+        except BaseException:
+            self._connection.close()
+            raise
         self._left -= len(part)
         if self._left < 0:
             raise self._connection.too_long()

@@ -15,10 +15,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import msgspec
-
 from dropforge.backends.awsapi import AwsError
 from dropforge.errors import BackendError
+from dropforge.untrusted import UnreadableError, read_json
 
 PRELUDE = struct.Struct("!III")
 CRC = struct.Struct("!I")
@@ -123,7 +122,7 @@ def _error_name(message: Message) -> str:
     headers = message.headers
     name = headers.get(":exception-type") or headers.get(":error-code") or "UnknownError"
     try:
-        told = msgspec.json.decode(message.payload, type=dict[str, object]).get("ErrorCode")
-    except msgspec.MsgspecError:
+        told = read_json(message.payload, dict[str, object]).get("ErrorCode")
+    except UnreadableError:
         return name
     return told if isinstance(told, str) and told.isidentifier() else name

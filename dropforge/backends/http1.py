@@ -14,7 +14,11 @@ from typing import Protocol
 READ_BYTES = 64 * 1024
 MAX_LINE_BYTES = 65_536
 MAX_FIELDS = 100
+MAX_DIGITS = 15
+"""Of a length: more is none, and Python refuses to read a number of thousands of digits."""
 _INTERIM = range(100, 200)
+_BODILESS = (204, 304)
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 class MalformedAnswerError(ConnectionError):
@@ -62,7 +66,8 @@ class Response:
     Attributes:
         status, fields: the head's.
         length: of the body, as announced; None where it was not.
-        will_close: whether the connection is of no use after the body.
+        will_close: whether the connection is of no use after the body; also where two lengths were
+            told, or one of a body that may not be: what follows could be taken for the next answer.
         ended: whether all of the body was read.
     """
 
@@ -85,6 +90,7 @@ class Response:
             "close" in said
             or (version == b"HTTP/1.0" and "keep-alive" not in said)
             or (self.length is None and not self._chunked)
+            or self._is_doubtful()
         )
         self._left = self.length or 0
         self._between = False  # at the line break that ends a chunk
@@ -128,14 +134,21 @@ class Response:
         return version, int(code)
 
     def _length(self) -> int | None:
-        if self.status in (204, 304):
+        if self.status in _BODILESS:
             return 0
         told = self.fields.get("content-length")
         if told is None or self._chunked:
             return None
-        if not (told.isascii() and told.isdigit()):
+        if not (told.isascii() and told.isdigit() and len(told) <= MAX_DIGITS):
             raise MalformedAnswerError("a length that is no number")
         return int(told)
+
+    def _is_doubtful(self) -> bool:
+        """Whether another reader could see the body end elsewhere (RFC 9112, section 6.3)."""
+        told = self.fields.get("content-length")
+        if self.status == 204:
+            return self._chunked or told not in (None, "0")
+        return self._chunked and (told is not None or self.status == 304)
 
     def _fields(self) -> Fields:
         fields = Fields()
@@ -165,10 +178,9 @@ class Response:
         if self._between and self._line():
             raise MalformedAnswerError("a chunk longer than announced")
         told = self._line().partition(b";")[0].strip()
-        try:
-            return int(told if told.isalnum() else b"", 16)  # it takes signs and underscores, too
-        except ValueError as error:
-            raise MalformedAnswerError("a chunk without a length") from error
+        if not told or len(told) > MAX_DIGITS or not _HEX.issuperset(told):
+            raise MalformedAnswerError("a chunk without a length")
+        return int(told, 16)
 
     def _line(self) -> bytes:
         """Without its end, which may be a bare line feed."""

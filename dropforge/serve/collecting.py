@@ -16,6 +16,14 @@ MAX_MESSAGE_BYTES = 256 * 1024
 
 Body = dict[str, Any]
 
+_HARMLESS = frozenset(
+    """messages model stream stream_options temperature top_p max_tokens max_completion_tokens n
+    seed user metadata safety_identifier prompt_cache_key prompt_cache_retention store
+    response_format""".split()
+)
+"""The fields of a request whose answer is the model's own, in words."""
+_INSTRUCTS = ("system", "developer")
+
 
 class Turn(msgspec.Struct, frozen=True):
     """What one side said; the customer is the user."""
@@ -60,13 +68,25 @@ def is_drawn(conversation: str, share: float) -> bool:
     return int.from_bytes(point) < share * 2**64
 
 
-def is_plain(fields: Body) -> bool:
-    """Whether a request asks for one answer in words: no tools, no JSON, no end of its own."""
-    form = fields.get("response_format")
-    if isinstance(form, dict) and form.get("type") != "text":
+def is_plain(fields: Body, prompt: str | None) -> bool:
+    """Whether a request asks for one answer in words, and leaves to the model what it says.
+
+    A caller can make a model say anything: by a system message of its own, and by fields that steer
+    the decoding (`logit_bias`, a grammar, and whatever a server may add). So a field that is not
+    known to be harmless is one too many, and what the system or a developer says has to be the
+    project's own prompt.
+    """
+    if fields.get("n") not in (None, 1):
         return False
-    return fields.get("n") in (None, 1) and not any(
-        fields.get(name) for name in ("tools", "functions", "stop")
+    form = fields.get("response_format")
+    if form is not None and (not isinstance(form, dict) or form.get("type") != "text"):
+        return False
+    if any(value is not None and name not in _HARMLESS for name, value in fields.items()):
+        return False
+    return all(
+        message.get("role") not in _INSTRUCTS
+        or (prompt is not None and _text(message.get("content")) == prompt)
+        for message in fields.get("messages") or ()
     )
 
 
@@ -79,7 +99,7 @@ def said(messages: Sequence[Body]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for message in messages:
         role, content = message.get("role"), message.get("content")
-        if role in ("system", "developer"):
+        if role in _INSTRUCTS:
             continue
         text = _text(content)
         if role not in ("user", "assistant") or text is None or message.get("tool_calls"):

@@ -2,9 +2,10 @@
 
 An embedding hardly sees that a number, a negation or a name is another. So two questions are only
 compared where their signatures are equal. English is read: fillers are dropped, a lexicon joins
-ways to say the same thing, and what is left has to be the same, with numbers in their order, what
-each negation is about, directions, the kind of question and its tense. A text in which too few
-words are known to be English is its own words, in their order.
+ways to say the same thing, and what is left has to be the same words in the same order, with who
+speaks ("I") and who is spoken to ("you") among them, and with the modal verb, the tense, the voice,
+the numbers and what each negation is about. A text in which too few words are known to be English
+is its own words, in their order.
 
 Pure, and imports nothing but the standard library: the chat path reads this.
 """
@@ -39,14 +40,15 @@ _PHRASES = tuple(
         (r"what (?:do|should|must) (?:i|we) (?:have to |need to )?do(?: to| if| when)?", "howto"),
         (r"what (?:is|are) the (?:best |right )?(?:way|steps?)(?: to)?", "howto"),
         (r"is there a way to|how to|howto to", "howto"),
-        (r"how much (?:do|does|is|are|would|will)", "price"),
-        (r"what (?:do|does|will|would)(?= .* cost)", "price"),
-        (r"what (?:is|are) the (?:price|cost)s?(?: (?:of|for))?", "price"),
+        (r"(?:how much|what) (?:do|does|will|would) (.+) cost", r"price \1"),
+        (r"how much (?:is|are)", "price"),
+        (r"what (?:is|are) the (?:(\w+) )?(?:price|cost)s?(?: (?:of|for))?", r"price \1"),
         (r"how (?:big|large) (?:is|are)", "size"),
         (r"what (?:is|are) the (?:dimensions?|sizes?|measures) (?:of|for)", "size"),
-        (r"how long (?:do|does|will|would)(?= .* take)", "howlong"),
-        (r"what is the (?=delivery time|shipping time)", "howlong"),
-        (r"delivery time|shipping time", "delivery"),
+        (r"how long (?:do|does|will|would) it take to", "howlong"),
+        (r"how long (?:do|does|will|would) (.+) (?:take|last)", r"howlong \1"),
+        (r"how long (?:is|are)", "howlong"),
+        (r"what is the (?:delivery|shipping) time", "howlong delivery"),
         (r"is it (?:possible|ok|okay|allowed)(?: for me)?(?: to)?", "can i"),
         (r"am i (?:able|allowed|permitted) to|(?:may|could|might) (?:i|we)|can we", "can i"),
         (r"do (?:i|we) (?:have|need) to|must (?:i|we)|am i required to", "must i"),
@@ -65,27 +67,34 @@ _PHRASES = tuple(
         (r"available|in stock|on stock", ""),
         (r"for free|free of charge|at no cost", "free"),
         (r"right now|at the moment|currently", "now"),
+        (r"\A(if|when|once|because|since|while|unless|until) ([^,]+), (?:then )?([^,?.!]+)",
+         r"\3 \1 \2"),
     )
 )  # fmt: skip
 _FILLERS = frozenset(
-    """a an the this that these those is are am be been being it its of for in on at to with by
-    about into and i me my mine myself we us our you your please thanks thank hi hello hey dear
-    so just also-known really kindly well ok okay sir madam team do does did has have had can could
-    should would may might shall will was were get got there here as question wondering""".split()
+    """a an the this that these those is are am be been being its of for to and my mine our please
+    thanks thank hi hello hey dear so just really kindly well ok okay sir madam team do does did has
+    have had can could should would may might must shall will was were get got as question
+    wondering""".split()
 )
-_ENGLISH = _FILLERS | frozenset(
-    """how what when where who why which if not from before after or any all they he she his
-    her their them howto price must refund return cancel exists size howlong delivery no
-    never""".split()
+"""These say nothing by themselves; "for" and "to" are kept where they decide (`_TO_AFTER`)."""
+_ROLES = {
+    **dict.fromkeys("i me myself we us ourselves".split(), "i"),
+    **dict.fromkeys("you yourself yourselves".split(), "you"),
+}
+_ENGLISH = (
+    _FILLERS
+    | _ROLES.keys()
+    | frozenset(
+        """your yours it in on at with by about into here there how what when where who why which if
+        not from before after or any all they he she his her their them howto price refund return
+        cancel exists size howlong delivery no never""".split()
+    )
 )
-_QUESTIONS = ("howto", "price", "size", "howlong", "why", "when", "where", "who", "how", "which")
 _QUESTIONS_AS = {"what": "which", "whose": "who", "whom": "who"}
-_MAY = frozenset("can must should will may might".split())
+_MODALS = frozenset("can could must should shall will would may might".split())
+_BE = frozenset("is are am be been being was were".split())
 _NEGATIONS = frozenset("not no never none nobody nothing neither nor without unable hardly".split())
-_DIRECTIONS = frozenset(
-    """from into onto before after than instead unless until if when while once since because
-    by than over under between except only even""".split()
-)
 _TO_AFTER = frozenset("from switch change move transfer upgrade downgrade convert give".split())
 _SIGNS = frozenset("$€£¥%+<>=")
 _PAST = frozenset("did was were had been already".split())
@@ -157,51 +166,55 @@ def signature(question: str) -> str | None:
 
 
 def _features(tokens: list[str]) -> Iterator[str]:
-    kept = [_canonical(token) for token in tokens]
-    known = {_QUESTIONS_AS.get(token, token) for token in tokens}
-    content = {word for word in kept if word and word not in _QUESTIONS}
-    kind = next((name for name in _QUESTIONS if name in known), "can" if known & _MAY else "")
-    if kind in ("price", "which") and "cost" in content:
-        kind, content = "price", content - {"cost"}
-    yield kind
+    words = [_canonical(token) for token in tokens]
+    known = set(tokens)
+    yield " ".join(sorted(known & _MODALS))
     yield "past" if known & _PAST else "future" if known & _FUTURE else ""
-    yield " ".join(sorted(content))
+    yield "passive" if known & _BE and any(map(_is_participle, tokens)) else ""
+    yield " ".join(_sequence(tokens, words))
     yield " ".join(_number(token) for token in tokens if _number(token))
-    yield " ".join(sorted(_relations(tokens, kept)))
+    yield " ".join(sorted(_negated(tokens, words)))
 
 
-def _relations(tokens: list[str], kept: list[str]) -> Iterator[str]:
-    """What prepositions and possessives are about, which is the next word with a meaning; and of
-    each negation the words of its clause.
-    """
-    directed = set(_DIRECTIONS)
-    if not _TO_AFTER.isdisjoint(kept) or not _TO_AFTER.isdisjoint(tokens):
-        directed.add("to")
-    if not _SWAPED.isdisjoint(kept):
-        directed |= {"for", "with"}
+def _sequence(tokens: list[str], words: list[str]) -> Iterator[str]:
+    """What is said, in its order: who does what to whom. Negations have their own place."""
+    directed = {"to"} if _TO_AFTER & {*words, *tokens} else set()
+    if _SWAPED & set(words):
+        directed |= {"to", "for"}
+    for place, (token, word) in enumerate(zip(tokens, words, strict=True)):
+        if token in ("your", "yours"):
+            about = next((word for word in words[place + 1 :] if word), "")
+            if about not in _YOURS:
+                yield "your"
+        elif token in directed:
+            yield token
+        elif word and token not in _NEGATIONS:
+            yield f"{word}'s" if token.endswith("'s") else word
+
+
+def _negated(tokens: list[str], words: list[str]) -> Iterator[str]:
+    """Of each negation the words of its clause, and the next one where that is an infinitive."""
     for place, token in enumerate(tokens):
-        about = next((word for word in kept[place + 1 :] if word), "")
         if token in _NEGATIONS:
-            yield f"not({','.join(_clause(tokens, kept, place))})"
-        elif (
-            token in directed
-            or token.endswith("'s")
-            or (token in ("your", "yours") and about not in _YOURS)
-        ):
-            yield f"{token}({about})"
+            after = [word for word in words[place + 1 :] if word]
+            infinitive = tokens[place + 1 : place + 2] == ["to"] and after
+            about = f"to {after[0]}" if infinitive else ",".join(_clause(tokens, words, place))
+            yield f"{token}({about})" if infinitive else f"not({about})"
 
 
-def _clause(tokens: list[str], kept: list[str], place: int) -> list[str]:
+def _clause(tokens: list[str], words: list[str], place: int) -> list[str]:
     """The words around a place, up to the next comma or conjunction; sorted."""
     ends = [at for at, token in enumerate(tokens) if token in _CLAUSES]
     start = max((at for at in ends if at < place), default=-1) + 1
     stop = min((at for at in ends if at > place), default=len(tokens))
-    return sorted({word for word in kept[start:stop] if word and word not in _QUESTIONS})
+    return sorted({word for word in words[start:stop] if word})
 
 
 def _canonical(token: str) -> str:
     """The word that stands for this one; "" for a filler."""
-    if token in _FILLERS or (len(token) == 1 and not token.isalnum()):
+    if token in _ROLES:
+        return _ROLES[token]
+    if token in _FILLERS or token in ("your", "yours") or (len(token) == 1 and not token.isalnum()):
         return token if token in _SIGNS else ""
     token = token.removesuffix("'s") if token.endswith("'s") else token
     token = _QUESTIONS_AS.get(token, token)
@@ -226,8 +239,17 @@ def _stem(token: str) -> str:
     return token.removesuffix("e")
 
 
+_PARTICIPLES = frozenset(
+    """paid sold kept made found sent bought lost built held left told brought put cut sent
+    worn torn done gone won shipped""".split()
+)
 _SAME = {form: words[0] for words in _LEXICON for word in words for form in (word, _stem(word))}
 _SWAPED = _SWAPS | {_stem(word) for word in _SWAPS}
+
+
+def _is_participle(token: str) -> bool:
+    """As after a form of "be": "charged", "broken"; a few others that end so do no harm."""
+    return token in _PARTICIPLES or (len(token) > 4 and token.endswith(("ed", "en")))
 
 
 def _number(token: str) -> str:

@@ -7,13 +7,15 @@ msgspec.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
-
-import msgspec
+from typing import Any, TypeVar
 
 from dropforge.serve import UpstreamError
+from dropforge.untrusted import UnreadableError, read_json
 
 Body = dict[str, Any]
+PartT = TypeVar("PartT")
+
+_NO_COMPLETION = "The model's server answered no chat completion."
 
 
 class Assembly:
@@ -121,14 +123,34 @@ def chunks(completion: Body) -> Generator[Body, None, None]:
 
 
 def completion(body: bytes) -> Body:
-    """A server's whole completion, with at least one choice.
+    """A server's whole completion: at least one choice, each with a message.
 
     Raises:
         UpstreamError: it is none.
     """
     try:
-        whole = msgspec.json.decode(body, type=dict[str, Any])
-        whole["choices"][0]["message"].get("content")
-    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise UpstreamError("The model's server answered no chat completion.") from error
+        whole = read_json(body, dict[str, Any])
+    except UnreadableError as error:
+        raise UpstreamError(_NO_COMPLETION) from error
+    choices = whole.get("choices")
+    if not isinstance(choices, list) or not choices or not all(map(_is_choice, choices)):
+        raise UpstreamError(_NO_COMPLETION)
     return whole
+
+
+def _is_choice(choice: object) -> bool:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return False
+    calls = message.get("tool_calls") or []
+    return isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
+
+
+def begun(parts: Generator[PartT, None, None]) -> Generator[PartT, None, None]:
+    """The generator, past its first part, which is dropped: it only says that it has begun.
+
+    Closing a generator that has not begun runs none of its `finally`, so what it holds would stay
+    open.
+    """
+    next(parts)
+    return parts

@@ -7,16 +7,16 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from dropforge.backends.awsapi import Table
-from dropforge.serve import ChatError, Feedback
+from dropforge.serve import Feedback
 from dropforge.serve.arms import Asker
 from dropforge.serve.limits import check_limits
 from dropforge.serve.options import ServeOptions
 from dropforge.serve.routing import fallbacks, has_fallbacks, resolve
-from dropforge.serve.streams import Assembly, chunks
+from dropforge.serve.streams import Assembly, begun, chunks
 from lambdas.chat.arms import Arms
 from lambdas.chat.budget import Budgets
 from lambdas.chat.cache import AnswerCache
-from lambdas.chat.chain import Chain
+from lambdas.chat.chain import Chain, failed_answer
 from lambdas.chat.collecting import Collector
 from lambdas.chat.edge import Call
 from lambdas.chat.exchange import Exchange
@@ -57,12 +57,12 @@ class Answering:
         try:
             if not self._cache.find(exchange):
                 self._ask(exchange)
-        except ChatError as error:
-            error.route = error.route or exchange.route
-            exchange.error, exchange.ended = error, time.monotonic()
+        except Exception as error:
+            exchange.error, exchange.ended = failed_answer(error), time.monotonic()
+            exchange.error.route = exchange.error.route or exchange.route
             raise
         if exchange.chunks is not None:
-            exchange.chunks = _recorded(exchange, exchange.chunks)
+            exchange.chunks = begun(_recorded(exchange, exchange.chunks))
             return exchange
         exchange.ended = time.monotonic()
         if stream and exchange.completion:
@@ -112,11 +112,19 @@ class Answering:
         return self._ensembles.applies(exchange) and self._ensembles.ask(exchange, self._store)
 
     def _after(self, exchange: Exchange) -> None:
-        """Each for itself fails open: what one could not do becomes a metric of the call."""
-        self._budgets.settle(exchange)
-        self._arms.count(exchange)
-        self._cache.keep(exchange)
-        self._collector.keep(exchange)
+        """Each for itself fails open: what one could not do becomes a metric of the call.
+
+        Raises whatever nobody foresaw, once all had their turn.
+        """
+        crash: Exception | None = None
+        settle, count = self._budgets.settle, self._arms.count
+        for work in (settle, count, self._cache.keep, self._collector.keep):
+            try:
+                work(exchange)
+            except Exception as error:
+                crash = crash or error
+        if crash is not None:
+            raise crash
 
 
 def _recorded(
@@ -125,11 +133,12 @@ def _recorded(
     """The same chunks; what they make is the exchange's completion when they end, or are closed."""
     assembly = Assembly()
     try:
+        yield {}  # see `begun`
         for part in parts:
             assembly.add(part)
             yield part
-    except ChatError as error:
-        exchange.error = error
+    except Exception as error:
+        exchange.error = failed_answer(error)
         raise
     finally:
         parts.close()

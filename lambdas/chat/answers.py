@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
 
-from dropforge.serve import ChatError
 from dropforge.serve.arms import answer_id
 from dropforge.serve.routing import Champion, ModelVersion, ServedProject
 from lambdas.chat.edge import Answer
@@ -28,10 +27,13 @@ def completion(exchange: Exchange) -> Body:
     }
 
 
-def events(exchange: Exchange, answer: Answer, *, include_usage: bool) -> Iterator[bytes]:
+def events(
+    exchange: Exchange, answer: Answer, *, include_usage: bool
+) -> Generator[bytes, None, None]:
     """An exchange's chunks as server-sent events, under the name of the version that wrote them.
 
-    A failure under way becomes an event with OpenAI's error body, and no [DONE] follows it.
+    The first part is no event: it is for `begun`. A failure under way, a crash too, becomes an
+    event with OpenAI's error body, and no [DONE] follows it.
 
     Args:
         answer: is told of such a failure, for the log.
@@ -39,6 +41,7 @@ def events(exchange: Exchange, answer: Answer, *, include_usage: bool) -> Iterat
     call, route = exchange.call, exchange.route
     named: Body | None = None
     try:
+        yield b""
         for chunk in exchange.chunks or ():
             if not include_usage:
                 chunk.pop("usage", None)
@@ -50,9 +53,8 @@ def events(exchange: Exchange, answer: Answer, *, include_usage: bool) -> Iterat
                 named["created"] = chunk.get("created") or int(call.at)
             yield b"data: " + msgspec.json.encode({**chunk, **named}) + b"\n\n"
         yield b"data: [DONE]\n\n"
-    except ChatError as error:
-        answer.fail(error)
-        yield b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+    except Exception as error:
+        yield b"data: " + msgspec.json.encode(answer.fail(error).body()) + b"\n\n"
     finally:
         if exchange.chunks is not None:  # the caller may have hung up: then so do we
             exchange.chunks.close()

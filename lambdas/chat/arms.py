@@ -54,12 +54,13 @@ class Arms:
     def count(self, exchange: Exchange) -> None:
         """Adds an exchange to the numbers of its arm; what no canary is about counts for none.
 
-        Answers from the cache count for none, nor does what the caller did wrong. Where a fallback
-        answered, what is counted is that the model that was meant did not.
+        Answers from the cache count for none, nor does what the caller did wrong, nor what never
+        came to an end. Where a fallback answered, what is counted is that the model that was meant
+        did not.
         """
         asked, call, error = exchange.asked, exchange.call, exchange.error
         canary = asked.canary
-        if canary is None or not exchange.began:
+        if canary is None or not exchange.began or not exchange.ended:
             return
         if exchange.missed is not None:  # another was asked, whose answer counts for nobody
             if is_failure(exchange.missed) or error is None:

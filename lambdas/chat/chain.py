@@ -19,6 +19,7 @@ from dropforge.serve import (
 )
 from dropforge.serve.breaker import Breaker, RetryBudget
 from dropforge.serve.routing import Route, upstream_payload
+from dropforge.serve.streams import begun
 from lambdas.chat.arms import CHALLENGER_SHARE, is_failure
 from lambdas.chat.exchange import Exchange
 from lambdas.chat.upstream import Upstream
@@ -32,8 +33,9 @@ CHALLENGER_SHARE: people are not to wait for what is only tried.
 FIRST_CHUNK_SECONDS = 10.0
 """At most this until a stream's first chunk, where another can still answer: a model that writes
 begins within a second or two, and nothing was shown to the caller yet."""
-SLOW_WEIGHT = 3
-"""Failures that one of them counts for which took all its time: people waited for each."""
+SLOW_WEIGHT = 2
+"""Failures that one of them counts for which took all its time: people waited for each, and three
+in a row open a breaker."""
 COLD_SECONDS = 30.0
 """How long a component without a copy is left alone. The alarm that wakes it looks at 30 s, so one
 request in each is enough for it, and a copy takes minutes to start."""
@@ -143,26 +145,38 @@ class Chain:
         try:
             if exchange.stream:
                 chunks = self._upstream.stream(route, payload, deadline, first_by=first_by)
-                exchange.chunks = self._watched(route, chunks)
+                exchange.chunks = begun(self._watched(route, chunks))
                 return None
             exchange.completion = self._upstream.complete(route, payload, first_by)
-        except ChatError as error:
-            exchange.lost += _may_cost(error)
-            self._failed(route, error)
-            return error
+        except Exception as error:
+            failure = failed_answer(error)
+            exchange.lost += _may_cost(failure)
+            self._failed(route, failure)
+            return failure
         self._breaker(route).succeeded()
         return None
 
     def _watched(
         self, route: Route, chunks: Generator[dict[str, Any], None, None]
     ) -> Generator[dict[str, Any], None, None]:
-        """The same chunks; how they end is known to the model's breaker."""
+        """The same chunks; how they end is known to the model's breaker.
+
+        One that wrote until its caller hung up did answer: a probe that was told nothing would keep
+        the model out of use.
+        """
         try:
+            yield {}  # see `begun`
             yield from chunks
-        except ChatError as error:
-            error.route = route
-            self._failed(route, error)
+        except GeneratorExit:
+            self._breaker(route).succeeded()
             raise
+        except Exception as error:
+            failure = failed_answer(error)
+            failure.route = route
+            self._failed(route, failure)
+            raise failure from failure.__cause__
+        finally:
+            chunks.close()
         self._breaker(route).succeeded()
 
     def _failed(self, route: Route, error: ChatError) -> None:
@@ -226,9 +240,18 @@ def retry_seconds(retry_after: str | None, now: float | None = None) -> float | 
 
         try:
             at = parsedate_to_datetime(retry_after).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError, IndexError, TypeError):  # whatever its parser meets
             return None
         return max(0.0, at - (time.time() if now is None else now))
+
+
+def failed_answer(error: Exception) -> ChatError:
+    """What a model's failure is told as; what nobody foresaw, as an answer that made no sense."""
+    if isinstance(error, ChatError):
+        return error
+    failure = UpstreamError("The model's answer could not be read.")
+    failure.__cause__ = error
+    return failure
 
 
 def _may_cost(error: ChatError) -> bool:

@@ -65,7 +65,9 @@ def _answered(exchange: Exchange) -> Answered | None:
     # Of an ensemble the champion's own answer may be the one that is given.
     if route.arm != ("ensemble" if "EnsembleAsked" in call.metrics else "champion"):
         return None
-    answer = whole_answer(exchange.completion or {}) if is_plain(exchange.fields) else None
+    if not is_plain(exchange.fields, exchange.prompt):
+        return None
+    answer = whole_answer(exchange.completion or {})
     turns = said(exchange.fields["messages"])
     if answer is None or not turns:
         return None

@@ -21,6 +21,7 @@ from dropforge.serve import ChatError, InvalidRequestError
 from dropforge.serve.routing import Route
 
 LAMBDA_MARGIN_SECONDS = 0.5
+_CRASHED = "The server had an error. Sorry about that."
 
 CacheState = Literal["off", "miss", "hit", "semantic"]
 
@@ -152,17 +153,20 @@ class Answer(msgspec.Struct):
     @classmethod
     def crash(cls, error: Exception) -> Answer:
         """A 500 that tells the caller nothing, and the log the place but no values."""
-        place = error.__traceback__
-        while place and place.tb_next:
-            place = place.tb_next
-        at = f"{place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place else "?"
-        answer = cls.failure(ChatError("The server had an error. Sorry about that."))
-        answer.cause = f"{type(error).__name__} in {at}"
+        answer = cls.failure(ChatError(_CRASHED))
+        answer.cause = _place(error)
         return answer
 
-    def fail(self, error: ChatError) -> None:
-        """Notes for the log what went wrong while the body was under way."""
-        self.code, self.cause = error.code.lower(), _cause(error)
+    def fail(self, error: Exception) -> ChatError:
+        """Notes for the log what went wrong while the body was under way.
+
+        Returns:
+            What the caller is told of it: of a crash as little as by `crash`.
+        """
+        told = error if isinstance(error, ChatError) else ChatError(_CRASHED)
+        self.code = told.code.lower()
+        self.cause = _cause(told) if told is error else _place(error)
+        return told
 
     def head(self, request_id: str) -> dict[str, Any]:
         """Status and headers, as API Gateway wants them before a streamed body."""
@@ -189,4 +193,13 @@ def _cause(error: ChatError) -> str | None:
     if cause is None:
         return error.message
     # Other people's messages may quote what they could not read.
-    return str(cause) if isinstance(cause, DropforgeError) else type(cause).__name__
+    return str(cause) if isinstance(cause, DropforgeError) else _place(cause)
+
+
+def _place(error: BaseException) -> str:
+    """Its class, and where it was raised."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    at = f"{place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place else "?"
+    return f"{type(error).__name__} in {at}"

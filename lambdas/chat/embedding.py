@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Any
+from math import isfinite
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from dropforge.backends.connection import Connection, DeadlineError, HttpError
+from dropforge.backends.connection import Connection
+from dropforge.errors import BackendError
 from dropforge.providers import is_hosted
 from dropforge.serve import (
+    Embedding,
     EmbeddingList,
     EmbeddingRequest,
     ModelNotFoundError,
     UpstreamError,
-    UpstreamTimeoutError,
 )
 from dropforge.serve.options import ServedModel
 from dropforge.serve.routing import Route
-from lambdas.chat.upstream import Upstream, _refusal
+from dropforge.untrusted import UnreadableError, read_json
+from lambdas.chat.upstream import Upstream, _failure, _refusal
 
 _connections: dict[str, Connection] = {}
+_NONE = "The embeddings model's server answered no embeddings."
 
 
 class _Embedding(msgspec.Struct):
@@ -32,6 +36,9 @@ class _Embedding(msgspec.Struct):
 
 class _Embeddings(msgspec.Struct):
     data: list[_Embedding]
+
+
+EntryT = TypeVar("EntryT", _Embedding, Embedding)
 
 
 def embed(
@@ -48,12 +55,10 @@ def embed(
     """
     payload = {"input": texts, "encoding_format": "float"}
     try:
-        found = msgspec.json.decode(_asked(upstream, model, payload, deadline), type=_Embeddings)
-    except msgspec.MsgspecError as error:
-        raise UpstreamError("The embeddings model's server answered no embeddings.") from error
-    if sorted(one.index for one in found.data) != list(range(len(texts))):
-        raise UpstreamError("The embeddings model answered for other texts.")
-    return [one.embedding for one in sorted(found.data, key=lambda one: one.index)]
+        found = read_json(_asked(upstream, model, payload, deadline), _Embeddings)
+    except UnreadableError as error:
+        raise UpstreamError(_NONE) from error
+    return [one.embedding for one in _in_order(found.data, len(texts))]
 
 
 def embedding_route(name: str | None, project: str, model: ServedModel | None) -> Route:
@@ -93,16 +98,32 @@ def embedded(
     Some servers know only one of them, so what another one wrote is rewritten.
 
     Raises:
-        ChatError: as `Upstream.complete`.
+        ChatError: as `Upstream.complete`; other than one vector for each input is an UpstreamError.
     """
+    body = _asked(upstream, model, fields, deadline)
+    in_base64 = request.encoding_format == "base64"
     try:
-        body = _asked(upstream, model, fields, deadline)
-        found = msgspec.json.decode(body, type=EmbeddingList)
+        found = read_json(body, EmbeddingList)
         for one in found.data:
-            one.embedding = _encoded(one.embedding, in_base64=request.encoding_format == "base64")
-    except (msgspec.MsgspecError, RecursionError, ValueError, struct.error) as error:
-        raise UpstreamError("The embeddings model's server answered no embeddings.") from error
+            one.embedding = _encoded(one.embedding, in_base64=in_base64)
+    except (ValueError, OverflowError, struct.error) as error:
+        raise UpstreamError(_NONE) from error
+    found.data = _in_order(found.data, _inputs(request))
     return found
+
+
+def _in_order(vectors: list[EntryT], inputs: int) -> list[EntryT]:
+    """Raises UpstreamError where there is not one for each input."""
+    ordered = sorted(vectors, key=lambda one: one.index)
+    if [one.index for one in ordered] != list(range(inputs)):
+        raise UpstreamError("The embeddings model answered for other inputs.")
+    return ordered
+
+
+def _inputs(request: EmbeddingRequest) -> int:
+    given = request.input
+    one = isinstance(given, str) or isinstance(given[0], int)
+    return 1 if one else len(given)
 
 
 def _encoded(vector: list[float] | str, *, in_base64: bool) -> list[float] | str:
@@ -110,7 +131,10 @@ def _encoded(vector: list[float] | str, *, in_base64: bool) -> list[float] | str
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     if isinstance(vector, str) and not in_base64:
         packed = base64.b64decode(vector, validate=True)
-        return list(struct.unpack(f"<{len(packed) // 4}f", packed))
+        values = list(struct.unpack(f"<{len(packed) // 4}f", packed))
+        if not all(map(isfinite, values)):
+            raise ValueError("no numbers")
+        return values
     return vector
 
 
@@ -124,10 +148,8 @@ def _asked(
     ask = _ask_hosted if is_hosted(model.backend) else _ask_sagemaker
     try:
         return ask(upstream, model, msgspec.json.encode(payload), deadline)
-    except DeadlineError as error:
-        raise UpstreamTimeoutError("The embeddings model did not answer in time.") from error
-    except HttpError as error:
-        raise UpstreamError("The connection to the embeddings model failed.") from error
+    except BackendError as error:
+        raise _failure(error) from error
 
 
 def _ask_hosted(upstream: Upstream, model: ServedModel, body: bytes, deadline: float) -> bytes:

@@ -179,15 +179,17 @@ class Ensembles:
         route = Route(exchange.call.project, "judge", "ensemble", judge.backend, judge.model)
         upstream = self._idle.pop() if self._idle else Upstream(self._settings)
         settings: tuple[Body, Body] = ({"temperature": 0, "max_tokens": 16}, {})
-        for settled in settings:  # some models take neither
-            asked = ballot(exchange.fields["messages"], texts, os.urandom(8).hex())
-            payload = upstream_payload({"messages": asked, **settled}, route, None)
-            try:
-                reply = upstream.complete(route, payload, exchange.call.deadline)
-            except ChatError:
-                continue
-            yield reply
-        self._idle.append(upstream)
+        try:
+            for settled in settings:  # some models take neither
+                asked = ballot(exchange.fields["messages"], texts, os.urandom(8).hex())
+                payload = upstream_payload({"messages": asked, **settled}, route, None)
+                try:
+                    reply = upstream.complete(route, payload, exchange.call.deadline)
+                except ChatError:
+                    continue
+                yield reply
+        finally:  # as a rule the first reply is enough, and nobody asks for more
+            self._idle.append(upstream)
 
 
 def _asks(exchange: Exchange, registry: Registry) -> list[_Ask]:

@@ -18,6 +18,7 @@ from dropforge.serve import (
 from dropforge.serve.limits import check_embedding_limits
 from dropforge.serve.options import ServedModel, ServeOptions
 from dropforge.serve.routing import resolve
+from dropforge.serve.streams import begun
 from lambdas.chat import answers
 from lambdas.chat.answering import Answering
 from lambdas.chat.edge import Answer, Call
@@ -90,7 +91,7 @@ class Front:
             return Answer.json(answers.completion(exchange), **about)
         answer = Answer(200, content_type="text/event-stream; charset=utf-8", **about)
         usage = bool(request.stream_options and request.stream_options.include_usage)
-        answer.parts = answers.events(exchange, answer, include_usage=usage)
+        answer.parts = begun(answers.events(exchange, answer, include_usage=usage))
         return answer
 
     def embeddings(self, call: Call) -> Answer:

@@ -68,6 +68,7 @@ class Response:
             except Exception as error:
                 self._call.metrics["AfterworkFailed"] = 1
                 self._answer.cause = self._answer.cause or type(error).__name__
+        self._call.after.clear()  # work holds its exchange, and that the call: no garbage to find
         line = log_line(
             self._call,
             self._answer,

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-import msgspec
-
 from dropforge.serve import (
     ChatError,
     InvalidRequestError,
@@ -16,19 +14,25 @@ from dropforge.serve import (
 )
 from dropforge.serve.events import Event, EventParser
 from dropforge.serve.streams import chunks, completion
+from dropforge.untrusted import UnreadableError, read_json
 
 Body = dict[str, Any]
 
 _DONE = b"[DONE]"
 _BROKEN = "The model's server broke off its answer."
+_NO_CHUNK = "The model's server sent no chunk."
 
 
-def read_chunks(parts: Iterable[bytes]) -> Iterator[Body]:
+def read_chunks(parts: Iterable[bytes], wanted: int = 1) -> Iterator[Body]:
     """Each chunk of a streamed completion, the moment its event is complete.
 
     A server that answers a whole completion in place of a stream is understood as well: what begins
     with a brace is JSON, which no event does. Content types are not looked at, as servers leave
     them out or get them wrong.
+
+    Args:
+        wanted: how many choices were asked for. Where no [DONE] says that the stream is whole, it
+            is when so many are finished.
 
     Raises:
         InvalidRequestError, UpstreamRateLimitError, UpstreamError: the server's error event.
@@ -44,18 +48,19 @@ def read_chunks(parts: Iterable[bytes]) -> Iterator[Body]:
         yield from chunks(completion(b"".join((head, *parts))))
         return
     parser = EventParser()
-    unfinished: dict[Any, bool] = {}
+    finished: dict[int, bool] = {}
     for part in chain((head,), parts):
         for event in parser.feed(part):
             if event.data == _DONE:
                 return
             chunk = _chunk(event)
-            for choice in chunk.get("choices") or ():
-                if isinstance(choice, dict):
-                    place = choice.get("index", 0)
-                    unfinished[place] = not choice.get("finish_reason")
+            for choice in chunk["choices"]:
+                # A chunk after the finish (a filter's verdict, say) has no reason of its own.
+                finished.setdefault(choice.get("index") or 0, False)
+                if choice.get("finish_reason"):
+                    finished[choice.get("index") or 0] = True
             yield chunk
-    if not unfinished or any(unfinished.values()):
+    if len(finished) < wanted or not all(finished.values()):
         raise UpstreamError(_BROKEN)
 
 
@@ -72,24 +77,29 @@ def complaint(error: Body) -> InvalidRequestError:
 def error_object(body: bytes | str) -> Body:
     """OpenAI's error object in an error's body; empty where there is none."""
     try:
-        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
-    except (msgspec.MsgspecError, RecursionError):
+        error = read_json(body, dict[str, Any]).get("error")
+    except UnreadableError:
         return {}
     return error if isinstance(error, dict) else {}
 
 
 def _chunk(event: Event) -> Body:
     try:
-        chunk: Any = msgspec.json.decode(event.data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        chunk: Any = read_json(event.data, Any)
+    except UnreadableError as error:
         raise UpstreamError(_BROKEN) from error
     if not isinstance(chunk, dict):
-        raise UpstreamError("The model's server sent no chunk.")
+        raise UpstreamError(_NO_CHUNK)
     if event.kind == b"error" or chunk.get("error"):
         raise _told(chunk.get("error"))
-    if not isinstance(chunk.get("choices"), list):
-        raise UpstreamError("The model's server sent no chunk.")
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        raise UpstreamError(_NO_CHUNK)
     return chunk
+
+
+def _is_choice(choice: object) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("index"), int | None)
 
 
 def _told(error: object) -> ChatError:

@@ -98,7 +98,7 @@ class RuntimeApi:
 
         An answer that nobody takes any more ends here, without an error. The developer guide closes
         the connection after each answer; Lambda's own runtime for Node.js keeps it (the agent of
-        src/client/rapid-client.ts), which saves 60 µs of CPU time.
+        src/client/rapid-client.ts), which saves 70 µs of CPU time.
         """
         chunks = _chunks(response)
         head = _request(self._authority, "POST", f"invocation/{request_id}/response", STREAMED)

@@ -35,7 +35,7 @@ from dropforge.serve import (
     UpstreamTimeoutError,
 )
 from dropforge.serve.routing import Route
-from dropforge.serve.streams import completion
+from dropforge.serve.streams import begun, completion
 from lambdas.chat.settings import ChatSettings
 
 SECRET_SECONDS = 300.0
@@ -68,7 +68,7 @@ class Upstream:
             InvalidRequestError: the server refused the request itself; in its words.
             UpstreamRateLimitError: it has too much to do; with its Retry-After.
             AsleepModelError: the component has no copy; being asked wakes it.
-            UnavailableError: the key cannot be read.
+            UnavailableError: the key cannot be read, or is none.
             UpstreamTimeoutError: the deadline passed.
             UpstreamError: anything else.
         """
@@ -99,12 +99,12 @@ class Upstream:
             stream, parts = ask(route, msgspec.json.encode(payload), first_by or deadline)
         except BackendError as error:
             raise _failure(error) from error
-        chunks = _read(stream, parts)
+        chunks = _read(stream, parts, payload.get("n") or 1)
         first = next(chunks, None)
         if first is None:
             raise UpstreamError("The model's server answered no chat completion.")
         stream.until(deadline)
-        return _resumed(first, chunks)
+        return begun(_resumed(first, chunks))
 
     def _ask_hosted(self, route: Route, body: bytes, deadline: float) -> bytes:
         access, connection, target, headers = self._hosted_request(route, deadline)
@@ -171,15 +171,17 @@ class Upstream:
                 raise UnavailableError(
                     "The model's key cannot be read.", retry_after="2"
                 ) from error
+            if not (known[1].isascii() and known[1].isprintable()):
+                raise UnavailableError("The model's key holds what no header may.")
             self._keys[arn] = known
         return known[1]
 
 
-def _read(stream: HttpStream, parts: Iterable[bytes]) -> Generator[Body, None, None]:
+def _read(stream: HttpStream, parts: Iterable[bytes], wanted: int) -> Generator[Body, None, None]:
     from lambdas.chat.incoming import read_chunks
 
     try:
-        yield from read_chunks(parts)
+        yield from read_chunks(parts, wanted)
         stream.drain()
     except BackendError as error:
         raise _failure(error) from error
@@ -189,6 +191,7 @@ def _read(stream: HttpStream, parts: Iterable[bytes]) -> Generator[Body, None, N
 
 def _resumed(first: Body, chunks: Generator[Body, None, None]) -> Generator[Body, None, None]:
     try:
+        yield {}  # see `begun`
         yield first
         yield from chunks
     finally:

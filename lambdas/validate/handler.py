@@ -14,6 +14,7 @@ from dropforge.artifacts import (
     DatasetOrder,
     Estimate,
     clean_key,
+    collected_key,
     dataset_key,
     order_key,
 )
@@ -49,11 +50,15 @@ def handler(edge: Edge, event: Event) -> Result:
 def _current_parts(edge: Edge) -> list[str]:
     """The newest clean part of every dropped file, in the order their contents were first dropped.
 
-    A file dropped again under its key replaces its former self.
+    A file dropped again under its key replaces its former self. Collected answers are left out
+    where the project does not collect any more: whose consent was withdrawn is not waited for.
     """
+    collects, own = edge.config.collect is not None, collected_key(edge.run.project)
     newest: dict[str, dict[str, str]] = {}
     first: dict[str, float] = {}
     for item in sorted(edge.registry.items(edge.run.project, "clean#"), key=lambda i: i["at"]):
+        if item["key"] == own and not collects:
+            continue
         newest[item["key"]] = item
         content, at = item["sha256"], item["first_at"]
         first[content] = min(at, first.get(content, at))

@@ -34,6 +34,7 @@ from chat_front import (
 from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets, trickles
 
 from dropforge.serve import breaker
+from lambdas.chat import chain, upstream
 from lambdas.chat import handler as chat
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.server import Server
@@ -91,6 +92,17 @@ def ping_forever(handler: StubHandler) -> None:
         handler.wfile.flush()
 
 
+def says(length: bytes) -> Respond:
+    """An answer that announces a body of such a length."""
+
+    def respond(handler: StubHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n")
+        handler.wfile.flush()
+
+    return respond
+
+
+ANSWER = json.dumps(COMPLETION).encode()
 TOO_MUCH = replies(429, {"error": {"message": "slow down"}}, Retry_After="3600")
 WHOLE: dict[str, tuple[Respond, int, str]] = {
     "429": (TOO_MUCH, 429, "rate_limit_exceeded"),
@@ -102,6 +114,15 @@ WHOLE: dict[str, tuple[Respond, int, str]] = {
     "half a body": (cuts, 502, "upstream_error"),
     "half a JSON": (replies(200, b'{"choices": [{"mess'), 502, "upstream_error"),
     "trickle": (trickles, 504, "upstream_timeout"),
+    "no UTF-8": (replies(200, ANSWER.replace(b"Monday", b"Mo\xffday")), 502, "upstream_error"),
+    "half of the choices": (replies(200, ANSWER.replace(b"}]", b"}, null]")), 502, "upstream_error"),
+    "no call": (
+        replies(200, {"choices": [{"message": {"tool_calls": [None]}}]}),
+        502,
+        "upstream_error",
+    ),
+    "endless nesting": (replies(200, b'{"choices": ' + b"[" * 100_000), 502, "upstream_error"),
+    "a number of 5000 digits": (says(b"9" * 5000), 502, "upstream_error"),
 }
 BEFORE_THE_FIRST_CHUNK: dict[str, tuple[Respond, int, str]] = {
     **WHOLE,
@@ -111,6 +132,9 @@ BEFORE_THE_FIRST_CHUNK: dict[str, tuple[Respond, int, str]] = {
     "reset before a chunk": (streams(b": hi\n\n", then=resets), 502, "upstream_error"),
     "error event": (streams(sse({"error": {"code": 429}})), 429, "rate_limit_exceeded"),
     "no events": (streams(DONE), 502, "upstream_error"),
+    "event of no UTF-8": (streams(b'data: {"choices": "\xff"}\n\n'), 502, "upstream_error"),
+    "odd index": (streams(sse({"choices": [{"index": [], "delta": {}}]})), 502, "upstream_error"),
+    "no choice": (streams(sse({"choices": [None]})), 502, "upstream_error"),
 }
 AFTER_THE_FIRST_CHUNK: dict[str, tuple[Respond, str]] = {
     "stops": (streams(FIRST, then=hangs), "upstream_timeout"),
@@ -118,6 +142,8 @@ AFTER_THE_FIRST_CHUNK: dict[str, tuple[Respond, str]] = {
     "ends early": (streams(FIRST), "upstream_error"),
     "half a JSON": (streams(FIRST, CUT), "upstream_error"),
     "broken JSON": (streams(FIRST, CUT + b"\n\n"), "upstream_error"),
+    "no UTF-8": (streams(FIRST, b'data: {"choices": "\xff"}\n\n'), "upstream_error"),
+    "odd index": (streams(FIRST, sse({"choices": [{"index": {}, "delta": {}}]})), "upstream_error"),
     "reset": (streams(FIRST, then=resets), "upstream_error"),
     "error": (streams(FIRST, sse({"error": {"type": "server_error"}})), "upstream_error"),
     "throttled": (streams(FIRST, sse({"error": {"code": 429}})), "rate_limit_exceeded"),
@@ -309,6 +335,119 @@ def test_retry_after_is_kept_for_a_minute_at_most_and_told_to_who_has_no_fallbac
     assert told[0] == "3600"
     assert all(55 <= int(seconds) <= 60 for seconds in told[1:])
     assert len(asked(stub)) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Mon, 99 Jan 2024 99:99:99 GMT",
+        "nan",
+        "soon",
+    ],
+)
+def test_retry_after_that_says_no_time_is_none(stub: Stub, rows: FakeTable, told: str) -> None:
+    stands_in(rows, "base")
+    stub.routes[UPSTREAM] = by_name(v2=replies(429, b"", Retry_After=told), base=GOOD[False])
+    assert timed()[1].headers["x-dropforge-arm"] == "fallback"
+
+
+@pytest.mark.parametrize("text", [b"caf\xe9", b"[" * 100_000, b'"\xff'])
+def test_refusal_that_cannot_be_read_is_a_refusal_all_the_same(
+    stub: Stub, rows: FakeTable, text: bytes
+) -> None:
+    stub.routes[UPSTREAM] = replies(400, b'{"error": {"message": "' + text + b'"}}')
+    _, result = timed()
+    assert (result.status, result.error["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("key", ["sk-a\nsk-b", "sk-\u20ac", "sk-a\0b", "sk-a\r\nHost: b"])
+def test_key_that_fits_into_no_header_is_told_without_its_text(
+    stub: Stub, rows: FakeTable, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    rows._getsecretvalue = lambda request: (200, {"SecretString": key})  # type: ignore[method-assign]
+    for stream in (False, True):
+        _, result = timed(stream=stream)
+        assert (result.status, result.error["code"]) == (503, "unavailable")
+        assert "sk-" not in result.text + capsys.readouterr().out
+    assert asked(stub) == []
+
+
+def test_three_timeouts_in_a_row_open_the_breaker(
+    stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "FIRST_SHARE", 0.1)
+    stands_in(rows, "base")
+    stub.routes[UPSTREAM] = by_name(v2=hangs, base=GOOD[False])
+    for _ in range(5):
+        assert timed()[1].headers["x-dropforge-arm"] == "fallback"
+    assert asked(stub).count("ft:shop:2") == 3
+
+
+def probed(stub: Stub) -> None:
+    """Makes the champion's breaker half open: the next request is the probe."""
+    stub.routes[UPSTREAM] = replies(500, b"")
+    for _ in range(breaker.FAILURES):
+        assert timed()[1].status == 502
+    assert timed()[1].status == 502
+    assert len(asked(stub)) == breaker.FAILURES
+    (found,) = chat._front()._answering._chain._breakers.values()
+    found._open_until = time.monotonic()
+
+
+def test_probe_whose_caller_hangs_up_has_found_the_model_well(stub: Stub) -> None:
+    probed(stub)
+    stub.routes[UPSTREAM] = GOOD[True]
+    event = {**load("chat_completions"), "body": json.dumps(ask(stream=True))}
+    response = chat.handler(event, None)
+    parts = response.parts()
+    assert next(iter(parts)).startswith(b"data: ")
+    parts.close()  # type: ignore[union-attr]
+    response.finish()
+    stub.routes[UPSTREAM] = GOOD[False]
+    assert [timed()[1].status for _ in range(3)] == [200] * 3
+
+
+def test_probe_that_crashes_is_a_failure(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(body: bytes) -> Any:
+        raise KeyError("nobody foresaw it")
+
+    probed(stub)
+    stub.routes[UPSTREAM] = GOOD[False]
+    with monkeypatch.context() as patch:
+        patch.setattr(upstream, "completion", crash)
+        _, result = timed()
+    assert (result.status, result.error["code"]) == (502, "upstream_error")
+    assert float(timed()[1].headers["Retry-After"]) <= 2 * breaker.OPEN_SECONDS
+    assert len(asked(stub)) == breaker.FAILURES + 1
+
+
+def test_crash_over_an_answer_is_the_fallbacks_to_answer(
+    stub: Stub,
+    rows: FakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever a server wrote that nobody foresaw; the log says where it was met."""
+    whole = upstream.completion
+
+    def crash_once(body: bytes) -> Any:
+        monkeypatch.setattr(upstream, "completion", whole)
+        raise KeyError("4111")
+
+    monkeypatch.setattr(upstream, "completion", crash_once)
+    stands_in(rows, "base")
+    stub.routes[UPSTREAM] = GOOD[False]
+    assert timed()[1].headers["x-dropforge-arm"] == "fallback"
+    stands_in(rows)
+    chat._front.cache_clear()
+    monkeypatch.setattr(upstream, "completion", crash_once)
+    capsys.readouterr()
+    assert timed()[1].status == 502
+    record = json.loads(capsys.readouterr().out)
+    assert record["cause"].startswith("KeyError in ")
+    assert "4111" not in str(record)
 
 
 def test_model_that_came_back_answers_again(

@@ -316,6 +316,10 @@ def test_what_must_not_count_twice_is_never_sent_twice(
         (400, {"__type": "ResourceNotFoundException"}, AwsError, "ResourceNotFoundException"),
         (500, b"<html>", AwsError, "UnknownError"),
         (200, b"<html>", AwsError, "MalformedAnswer"),
+        (400, b'{"__type": "\xff"}', AwsError, "UnknownError"),
+        (400, b'{"__type": ' + b"[" * 100_000, AwsError, "UnknownError"),
+        (400, {"__type": ["ModelError"]}, AwsError, "UnknownError"),
+        (200, b'{"Item": "\xff"}', AwsError, "MalformedAnswer"),
     ],
 )
 def test_error_answers_are_typed(

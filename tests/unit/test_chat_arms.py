@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from chat_front import (
     CANARY,
+    CHUNKS,
     COMPLETION,
+    DONE,
     UPSTREAM,
     Invoke,
     ask,
@@ -19,6 +21,8 @@ from chat_front import (
     load,
     served,
     shop,
+    sse,
+    streams,
     upstream_requests,
 )
 from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets
@@ -26,7 +30,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropforge.serve.arms import Asker, Challenger, Sticky, Tally, answer_id, feedback_key, rated
+from dropforge.serve.streams import Assembly
+from lambdas.chat import chain
 from lambdas.chat import handler as chat
+from lambdas.chat.budget import Budgets
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -615,3 +622,53 @@ def test_event_of_the_gateway_names_the_token(rows: FakeTable) -> None:
     authorizer = load("chat_completions")["requestContext"]["authorizer"]
     told = (authorizer["projects"], authorizer["token_id"], authorizer["token_name"])
     assert told == ("shop", "tok-1", "storefront")
+
+
+# What nobody foresaw
+
+
+def test_crash_is_no_success_of_its_arm(
+    invoke: Invoke, rows: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object, **options: object) -> None:
+        raise KeyError("nobody foresaw it")
+
+    tries(rows)
+    monkeypatch.setattr(chain, "upstream_payload", crash)
+    assert invoke().status == 500
+    assert counted(rows, STEP + "champion") == {"requests": 1, "errors": 1}
+
+
+def test_crash_in_the_middle_of_a_stream_is_no_success_of_its_arm(
+    invoke: Invoke, rows: FakeTable, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries(rows)
+    stub.routes[UPSTREAM] = streams(sse(*CHUNKS), DONE)
+    add = Assembly.add
+
+    def crash(self: Assembly, chunk: dict[str, Any]) -> None:
+        if chunk == CHUNKS[1]:
+            raise KeyError("nobody foresaw it")
+        add(self, chunk)
+
+    monkeypatch.setattr(Assembly, "add", crash)
+    assert invoke(body=ask(stream=True)).status == 200
+    assert counted(rows, STEP + "champion") == {"requests": 1, "errors": 1}
+
+
+def test_crash_after_an_answer_leaves_the_others_their_turn(
+    invoke: Invoke,
+    rows: FakeTable,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def crash(self: Budgets, exchange: object) -> None:
+        raise KeyError(CANARY)
+
+    tries(rows)
+    monkeypatch.setattr(Budgets, "settle", crash)
+    assert invoke().status == 200
+    assert without_time(counted(rows, STEP + "champion"))["requests"] == 1
+    line = json.loads(capsys.readouterr().out)
+    assert (line["AfterworkFailed"], line["cause"]) == (1, "KeyError")
+    assert CANARY not in str(line)

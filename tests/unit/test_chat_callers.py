@@ -103,3 +103,12 @@ def test_signatures_count_for_nothing_where_bearer_tokens_are_asked_for(
     admit(rows)
     with served(monkeypatch, rows):
         assert signed().status == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json"])
+def test_what_anybody_may_read_needs_no_registry(stub: Stub, path: str) -> None:
+    stub.routes["/"] = replies(400, {"__type": "x#ValidationException"})
+    event = {**load("health"), "path": path, "resource": path}
+    event["requestContext"]["identity"] = {"userArn": SESSION}
+    assert Result(chat.handler(event, None)).status == 200
+    assert stub.seen == []

@@ -659,6 +659,7 @@ def test_cold_path_leaves_out_the_pipelines_modules(cold_imports: set[str]) -> N
         "dropforge.backends.sigv4",
         "dropforge.errors",
         "dropforge.providers",
+        "dropforge.untrusted",
     }
 
 

@@ -52,7 +52,8 @@ def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
 
 def embeds(handler: StubHandler) -> None:
     given = handler.request_seen.json()["input"]
-    count = len(given) if isinstance(given, list) else 1
+    several = isinstance(given, list) and not isinstance(given[0], int)
+    count = len(given) if several else 1
     data = [{"index": place, "embedding": [0.5]} for place in range(count)]
     handler.reply(200, {"data": data, "model": "embed-1"})
 

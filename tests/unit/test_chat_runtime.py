@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -181,6 +182,49 @@ def test_hang_up_closes_the_parts_and_finishes(lambda_: StandIn) -> None:
 
     lambda_.hang_up_after = None
     assert served(lambda_, lambda event, context: Answered(iter([b"b"]))).answer[1] == b"b"
+
+
+def test_answers_share_a_connection_until_the_api_closes_it(
+    lambda_: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+
+    def accepted(request: socket.socket, address: object) -> bool:
+        opened.append(request)
+        return True
+
+    monkeypatch.setattr(lambda_, "verify_request", accepted)
+    api = RuntimeApi(lambda_.authority)
+
+    def answered() -> Told:
+        lambda_.invoke()
+        serve(api, lambda event, context: Answered(iter([b"a"])))
+        return lambda_.told.get(timeout=5)
+
+    assert answered().complete
+    assert answered().complete
+    assert len(opened) == 2  # that of the events, and that of the answers
+
+    opened[1].shutdown(socket.SHUT_RDWR)  # while nothing is on its way
+    assert answered().complete
+    assert len(opened) == 3
+
+    lambda_.hang_up_after = 1
+    assert not answered().complete
+    lambda_.hang_up_after = None
+    assert answered().complete
+    assert len(opened) == 4
+
+
+def test_answer_that_is_whole_is_sent_in_chunks_of_head_and_body(lambda_: StandIn) -> None:
+    class Whole(Answered):
+        def parts(self) -> tuple[bytes, ...]:  # type: ignore[override]
+            return (b"", b"ab", b"c")
+
+    told = served(lambda_, lambda event, context: Whole(iter(())))
+    assert told.complete
+    assert told.chunks[0].endswith(b"}" + bytes(8))
+    assert told.chunks[1:] == [b"ab", b"c"]
 
 
 def test_failed_work_after_the_answer_ends_nothing(

@@ -28,6 +28,7 @@ from http_stub import FakeTable, Respond, Stub, StubHandler, hangs, replies
 
 from dropforge.backends import connection as http
 from dropforge.serve.arms import rated
+from dropforge.serve.streams import Assembly
 from lambdas.chat import handler as chat
 from local.sagemaker.eventstream import CONTENT_TYPE, model_stream_error, payload_part
 
@@ -124,6 +125,59 @@ def test_caller_who_hangs_up_hangs_up_on_the_model(
     assert (record["status"], record["ChatErrors"]) == (200, 0)
     stub.routes[UPSTREAM] = replies(200, COMPLETION)
     assert invoked().status == 200
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_stream_whose_first_byte_cannot_be_sent_is_closed(
+    stub: Stub, capsys: pytest.CaptureFixture[str], read: bool
+) -> None:
+    """The connection to the model is not to be found with half of an answer in it."""
+    stub.routes[UPSTREAM] = streams(PARTS[0], then=hangs)
+    response, parts = begun()
+    if read:
+        parts.close()  # type: ignore[attr-defined]
+    else:  # the runtime could not connect, and asked for no part
+        del parts
+    (kept,) = chat._front()._answering._chain._upstream._hosted.values()
+    assert kept._socket is not None
+    response.finish()
+    assert kept._socket is None
+    line = json.loads(capsys.readouterr().out)
+    assert (line["CallerHungUp"], line["ChatErrors"]) == (1, 0)
+    stub.routes[UPSTREAM] = replies(200, COMPLETION)
+    assert invoked().status == 200
+
+
+def test_crash_under_way_is_told_as_an_event_and_its_place_to_the_log(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = Assembly.add
+
+    def crash(self: Assembly, chunk: dict[str, Any]) -> None:
+        if chunk == CHUNKS[1]:
+            raise KeyError("4111 1111 1111 1111")
+        add(self, chunk)
+
+    monkeypatch.setattr(Assembly, "add", crash)
+    stub.routes[UPSTREAM] = streams(*PARTS, DONE)
+    result = invoked(body=ask(stream=True))
+    first, last = result.text.strip().split("\n\n")
+    assert json.loads(first[6:])["choices"][0]["delta"]["role"] == "assistant"
+    error = json.loads(last[6:])["error"]
+    assert (error["code"], error["type"]) == ("internal_error", "server_error")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["code"], line["ChatErrors"]) == ("internal_error", 1)
+    assert line["cause"].startswith("KeyError in ")
+    assert "4111" not in result.text + str(line)
+
+
+def test_stream_without_done_that_lacks_a_choice_is_not_whole(stub: Stub) -> None:
+    stub.routes[UPSTREAM] = streams(*PARTS)
+    assert invoked(body=ask(stream=True)).text.endswith("[DONE]\n\n")
+    result = invoked(body=ask(stream=True, n=2))
+    assert json.loads(result.text.split("\n\n")[-2][6:])["error"]["code"] == "upstream_error"
+    stub.routes[UPSTREAM] = streams(*PARTS, DONE)
+    assert invoked(body=ask(stream=True, n=2)).text.endswith("[DONE]\n\n")
 
 
 def test_more_than_an_answer_may_have_is_an_error(

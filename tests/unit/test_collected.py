@@ -29,6 +29,7 @@ from dropforge.cli import app
 from dropforge.cli.deployment import Deployment
 from dropforge.collect import KEEP_DAYS, STORED, Kept, chosen, encode_export, words
 from dropforge.collect.redaction import customer_of, redacted
+from dropforge.errors import BackendError
 from dropforge.export import read
 from dropforge.project import parse_project
 from dropforge.project.data import Columns, Roles
@@ -502,6 +503,89 @@ def test_withdrawn_consent_takes_everything_out_of_the_next_dataset(shop: World)
     assert shop.executions()[-1]["run"]["key"] == "exports/shop/tickets.csv"
     _, _, texts = trained_on(shop)
     assert not [text for text in texts if answers[0].answer in text]
+
+
+def test_withdrawn_consent_holds_for_a_run_that_starts_before_the_next_tick(shop: World) -> None:
+    """A dropped file starts it, and what was cleaned of the answers is still there."""
+    answers = collected(shop)
+    schedule.handler(TICK, None)
+    _, _, texts = trained_on(shop)
+    assert [text for text in texts if answers[0].answer in text]
+    finish(shop)
+    shop.put_project(COLLECTS.partition("collect:")[0])
+    shop.drop(tickets_csv(151))
+    shop.run(shop.executions()[-1], until="clean")
+    _, _, texts = trained_on(shop)
+    assert texts
+    assert not [text for text in texts if any(answer.answer in text for answer in answers)]
+
+
+def test_project_that_fails_keeps_no_other_from_its_run(
+    shop: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("atlas", "zinc"):
+        shop.put_project(COLLECTS, name=name)
+        run = {"run_id": name, "key": f"exports/{name}/t.csv", "version_id": "1", "started_at": 1}
+        shop.registry.put(name, f"run#{name}", {**run, "status": SUCCEEDED})
+    export = Collection.export
+
+    def fails(self: Collection, project: str) -> Any:
+        if project == "atlas":
+            raise ValueError(PLANTED["card"])
+        return export(self, project)
+
+    monkeypatch.setattr(Collection, "export", fails)
+    for _ in range(2):  # Lambda tries it again
+        with pytest.raises(BackendError, match="of atlas could") as raised:
+            schedule.handler(TICK, None)
+    begun = [state["run"]["project"] for state in shop.executions()]
+    assert sorted(begun) == ["shop", "shop", "zinc"]
+    assert PLANTED["card"] not in f"{raised.value}{caplog.text}"
+
+
+def test_forgetting_that_was_cut_off_is_done_by_the_next_one(
+    shop: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = collected(shop, 5)
+    collection(shop).export("shop")
+    for step in ("_retire", "_put", "_delete_older"):
+        with monkeypatch.context() as patch:
+
+            def breaks(*_: Any, **__: Any) -> None:
+                raise ConnectionError
+
+            patch.setattr(Collection, step, breaks)
+            with pytest.raises(ConnectionError):
+                collection(shop).forget("shop", answer=answers[0].id)
+    assert collection(shop).forget("shop", answer=answers[0].id) == 1
+    assert answers[0].id not in {*stored(shop), *ids(shop)}
+    versions = shop._s3.list_object_versions(Bucket=shop.bucket, Prefix=collected_key("shop"))
+    assert len(versions["Versions"]) == 1
+
+
+def test_parts_are_retired_the_oldest_first(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off in between, the newest part is still the one that counts, and no older one."""
+    for name, at in (("b", 1), ("a", 3), ("c", 2)):
+        part = {"key": collected_key("shop"), "sha256": name, "hash": name, "at": at, "first_at": 1}
+        shop.registry.put("shop", f"clean#{name}", part)
+    retired: list[str] = []
+    monkeypatch.setattr(Answers, "retire", lambda _, __, parts: retired.extend(parts))
+    collection(shop).export("shop")
+    assert retired == ["clean#b", "clean#c", "clean#a"]
+
+
+def test_answers_are_read_as_they_are_now(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one that was just forgotten could be exported again."""
+    answers, asked = Answers(shop.table), []
+    query = answers._table.query
+
+    def remembers(**arguments: Any) -> Any:
+        asked.append(arguments["ConsistentRead"])
+        return query(**arguments)
+
+    monkeypatch.setattr(answers._table, "query", remembers)
+    answers.of("shop")
+    assert asked == [True]
 
 
 def test_forgetting_takes_an_answer_and_what_quotes_it_out_for_good(shop: World) -> None:

@@ -32,6 +32,7 @@ from lambdas.chat.exchange import Exchange
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 QUEUE = "/000000000000/collect"
+PROMPT = "You answer for Lumen."
 COLLECTS = {"share": {"N": "1"}, "unrated": {"BOOL": False}}
 CHAMPION = Route("shop", "v2", "champion", "openai", "ft:shop:2")
 OTHER = Route("shop", "v1", "champion", "openai", "ft:shop:1")
@@ -84,7 +85,7 @@ def test_answer_of_the_champion_is_sent_under_the_callers_id_with_what_is_needed
     stub: Stub, rows: FakeTable
 ) -> None:
     messages = [
-        {"role": "system", "content": "Be brief."},
+        {"role": "system", "content": PROMPT},
         {"role": "assistant", "content": "Hello!"},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Which order?"},
@@ -103,7 +104,7 @@ def test_answer_of_the_champion_is_sent_under_the_callers_id_with_what_is_needed
     (sent,) = rows.messages
     assert set(json.loads(sent[1])) == set(Answered.__struct_fields__)
     assert "ada@example" not in sent[1]
-    assert "Be brief" not in sent[1]
+    assert PROMPT not in sent[1]
 
 
 def test_streamed_answer_is_sent_whole_under_the_id_of_its_chunks(
@@ -314,15 +315,64 @@ def test_what_is_no_whole_answer_in_words_is_not_sent(
         {"n": 2},
         {"stop": ["\n"]},
         {"response_format": {"type": "json_object"}},
+        {"response_format": "text"},
+        {"guided_regex": "Refunds do not exist\\."},
+        {"structured_outputs": {"regex": "x"}},
+        {"logit_bias": {"100": 100}},
+        {"prediction": {"type": "content", "content": "No."}},
+        {"frequency_penalty": 2},
+        {"a_field_of_tomorrow": False},
     ],
 )
-def test_request_for_something_else_than_words_is_not_sent(
+def test_request_for_something_else_than_the_models_own_words_is_not_sent(
     monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     given = exchange()
     given.fields |= fields
-    assert not is_plain(given.fields)
+    assert not is_plain(given.fields, None)
     assert sent(monkeypatch, given) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"temperature": 0.7, "top_p": 0.9, "seed": 7, "n": 1, "max_completion_tokens": 99},
+        {"metadata": {"conversation_id": "c"}, "safety_identifier": "s", "store": False},
+        {"prompt_cache_key": "p", "response_format": {"type": "text"}, "tools": None},
+    ],
+)
+def test_fields_that_leave_the_words_to_the_model_keep_no_answer_out(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    given = exchange()
+    given.fields |= fields
+    assert len(sent(monkeypatch, given)) == 1
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize(
+    ("content", "prompt", "count"),
+    [
+        (PROMPT, PROMPT, 1),
+        ([{"type": "text", "text": PROMPT}], PROMPT, 1),
+        ("Say that refunds do not exist.", PROMPT, 0),
+        ("Say that refunds do not exist.", None, 0),
+        (f"{PROMPT} Say that refunds do not exist.", PROMPT, 0),
+        ([{"type": "text", "text": PROMPT}, {"type": "image_url"}], PROMPT, 0),
+        (None, PROMPT, 0),
+        ([{"type": "text", "text": "Say no."}, {"type": "image_url"}], None, 0),
+    ],
+)
+def test_what_a_caller_told_the_model_to_say_is_not_learned(
+    monkeypatch: pytest.MonkeyPatch, role: str, content: Any, prompt: str | None, count: int
+) -> None:
+    asked = {"role": "user", "content": "Can I get a refund?"}
+    messages = [{"role": role, "content": content}, asked]
+    given = exchange(fields={"messages": messages}, prompt=prompt)
+    assert len(sent(monkeypatch, given)) == count
+    late = exchange(fields={"messages": [asked, *messages]}, prompt=prompt)
+    assert len(sent(monkeypatch, late)) == count
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from chat_front import CANARY, invoked, served, shop, upstream_requests
+from chat_front import CANARY, SAGEMAKER, invoked, served, shop, upstream_requests
 from chat_options import serve
 from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets
 
@@ -27,7 +27,9 @@ def packed(vector: list[float]) -> str:
 def embeds(handler: StubHandler) -> None:
     """Answers as OpenAI's API does."""
     asked = handler.request_seen.json()
-    given = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+    given = asked["input"]
+    if isinstance(given, str) or isinstance(given[0], int):  # one text, or the ids of one
+        given = [given]
     in_base64 = asked.get("encoding_format") == "base64"
     handler.reply(
         200,
@@ -92,7 +94,11 @@ def test_answer_is_the_servers_under_the_projects_name(stub: Stub) -> None:
 
 @pytest.mark.parametrize("given", ["a", ["a", "b"], [1, 2, 3], [[1, 2], [3]]])
 def test_every_form_of_input_is_passed_on(stub: Stub, given: Any) -> None:
-    assert embed(input=given).status == 200
+    result = embed(input=given)
+    several = isinstance(given, list) and not isinstance(given[0], int)
+    assert [one["index"] for one in result.json()["data"]] == list(
+        range(len(given) if several else 1)
+    )
     assert upstream_requests(stub, EMBEDDINGS)[0].json()["input"] == given
 
 
@@ -173,6 +179,11 @@ def test_a_project_without_embeddings_is_told_how_to_get_them(stub: Stub, rows: 
         (replies(200, {"data": [{"index": 0, "embedding": "%%"}], "model": ""}), 502, None),
         (replies(200, {"data": [{"index": 0, "embedding": "AAA="}], "model": ""}), 502, None),
         (replies(200, {"data": [{"index": 0, "embedding": [None]}], "model": ""}), 502, None),
+        (replies(200, {"data": [{"index": 0, "embedding": "AADAfw=="}], "model": ""}), 502, None),
+        (replies(200, b'{"data": [], "model": "Mo\xffday"}'), 502, None),
+        (replies(200, b'{"data": ' + b"[" * 100_000), 502, None),
+        (replies(200, {"data": [], "model": ""}), 502, None),
+        (replies(200, {"data": [{"index": 1, "embedding": [0.5]}], "model": ""}), 502, None),
         (hangs, 504, "upstream_timeout"),
         (resets, 502, "upstream_error"),
         (cuts, 502, "upstream_error"),
@@ -185,6 +196,51 @@ def test_failures_are_told_as_those_of_chats(
     result = embed(encoding_format="float")
     assert (result.status, result.error["code"]) == (status, code or "upstream_error")
     assert result.headers.get("Retry-After") == ("3" if status == 429 else None)
+
+
+def test_number_beyond_32_bits_has_no_base64(stub: Stub) -> None:
+    data = [{"index": 0, "embedding": [1e300]}]
+    stub.routes[EMBEDDINGS] = replies(200, {"data": data, "model": ""})
+    assert embed(encoding_format="float").json()["data"][0]["embedding"] == [1e300]
+    result = embed(encoding_format="base64")
+    assert (result.status, result.error["code"]) == (502, "upstream_error")
+
+
+@pytest.mark.parametrize("indexes", [[0], [0, 1, 2], [0, 0], [1, 2]])
+def test_other_than_one_vector_for_each_input_is_an_error(stub: Stub, indexes: list[int]) -> None:
+    data = [{"index": index, "embedding": VECTOR} for index in indexes]
+    stub.routes[EMBEDDINGS] = replies(200, {"data": data, "model": ""})
+    assert embed(input=["a", "b"]).status == 502
+
+
+def test_vectors_come_in_the_order_of_the_inputs(stub: Stub) -> None:
+    data = [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [0.0]}]
+    stub.routes[EMBEDDINGS] = replies(200, {"data": data, "model": ""})
+    found = embed(input=["a", "b"]).json()["data"]
+    assert [one["embedding"] for one in found] == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "retry_after"),
+    [
+        (replies(400, {}, x_amzn_ErrorType="ValidationError"), 503, "30"),
+        (replies(400, {}, x_amzn_ErrorType="ThrottlingException"), 429, "1"),
+        (replies(500, {}, x_amzn_ErrorType="InternalFailure"), 502, None),
+        (replies(424, b'{"OriginalStatusCode": 400, "OriginalMessage": "\xff"}',
+                 x_amzn_ErrorType="ModelError"), 502, None),
+        (replies(424, {"OriginalStatusCode": 400, "OriginalMessage": "{}"},
+                 x_amzn_ErrorType="ModelError"), 400, None),
+        (replies(400, b'{"__type": 7}'), 502, None),
+        (replies(400, b'{"__type": "\xff"}'), 502, None),
+    ],
+)  # fmt: skip
+def test_failures_of_sagemaker_are_told_as_those_of_its_chats(
+    stub: Stub, rows: FakeTable, broken: Respond, status: int, retry_after: str | None
+) -> None:
+    serve(rows, embeddings={"backend": "sagemaker", "model": "embedder"})
+    stub.routes[SAGEMAKER] = broken
+    result = embed()
+    assert (result.status, result.headers.get("Retry-After")) == (status, retry_after)
 
 
 def test_wrong_input_never_reaches_the_server(stub: Stub) -> None:

@@ -326,11 +326,14 @@ def test_a_judge_chooses_what_no_majority_says(stub: Stub, rows: FakeTable) -> N
     by_judge(rows)
     answers = {"ft:shop:1": said("Friday."), "smollm2": said("On Sunday.")}
     stub.routes[UPSTREAM] = judge_of(letter_of("Sunday"), answers)
+    opened = []
     for number in range(6):  # whatever the order is
         event: dict[str, Any] = {"requestContext": context(f"request-{number}")}
         result = invoked(body=ask(), **event)
         assert result.headers["x-dropforge-model"] == "shop/base"
+        opened.append(stub.connections)
     assert result.json()["usage"]["total_tokens"] == 100
+    assert len(set(opened)) == 1, "a judge's connection is kept like any other"
 
 
 def context(request_id: str) -> dict[str, Any]:

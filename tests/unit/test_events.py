@@ -18,7 +18,7 @@ from dropforge.serve import (
     UpstreamRateLimitError,
 )
 from dropforge.serve.events import Event, EventParser
-from dropforge.serve.streams import Assembly
+from dropforge.serve.streams import Assembly, completion
 from lambdas.chat.incoming import read_chunks
 
 
@@ -108,6 +108,39 @@ def test_whole_completion_in_place_of_a_stream_is_told_as_chunks() -> None:
 
 def test_stream_without_done_is_whole_where_every_choice_is_finished() -> None:
     assert assembled(sse(*CHUNKS))["usage"] == COMPLETION["usage"]
+    late = {"choices": [{"index": 0, "delta": {}, "content_filter_results": {}}]}
+    assert assembled(sse(*CHUNKS, late))["choices"][0]["finish_reason"] == "stop"
+
+
+def test_stream_without_done_lacks_a_choice_that_was_asked_for() -> None:
+    second = {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}
+    with pytest.raises(UpstreamError):
+        list(read_chunks([sse(*CHUNKS)], 2))
+    assert len(list(read_chunks([sse(*CHUNKS, second)], 2))) == len(CHUNKS) + 1
+    assert len(list(read_chunks([sse(*CHUNKS) + DONE], 2))) == len(CHUNKS)
+
+
+WHOLE = COMPLETION["choices"][0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(COMPLETION).encode().replace(b"Monday", b"Mo\xffday"),
+        json.dumps({**COMPLETION, "choices": [WHOLE, None]}).encode(),
+        json.dumps({**COMPLETION, "choices": [WHOLE, {"message": "text"}]}).encode(),
+        b'{"choices": [{"message": {"tool_calls": [null]}}]}',
+        b'{"choices": [{"message": {"tool_calls": {"a": 1}}}]}',
+        b'{"choices": [[]]}', b'{"choices": {"a": 1}}', b'{"choices": "text"}', b'{"choices": []}',
+        b'{"choices": ' + b"[" * 100_000, b"\xff", b"null",
+    ],
+    ids=lambda body: repr(body[:40]),
+)  # fmt: skip
+def test_what_is_no_completion_is_an_upstream_error(body: bytes) -> None:
+    with pytest.raises(UpstreamError):
+        completion(body)
+    with pytest.raises(UpstreamError):
+        list(read_chunks([body]))
 
 
 @pytest.mark.parametrize(
@@ -117,6 +150,9 @@ def test_stream_without_done_is_whole_where_every_choice_is_finished() -> None:
         sse(CHUNKS[0]) + b'data: {"choices": [{"de\n\n', sse(CHUNKS[0]) + b'data: {"choi',
         b"data: 7\n\n", b"data: {}\n\n", b'data: {"choices": 7}\n\n', b"\xff\xfe\n\n", b"{", b"{}",
         b"data: " + b"[" * 100_000 + b"\n\n", b"event: error\ndata: {}\n\n",
+        b'data: {"choices": [{"delta": {"content": "Mo\xffday"}}]}\n\n',
+        b'data: {"choices": [null]}\n\n', b'data: {"choices": [{"index": []}]}\n\n',
+        b'data: {"choices": [{"index": {}}]}\n\n', b'data: {"error": "\xff"}\n\n',
         sse(CHUNKS[0], {"error": {"message": "CUDA out of memory", "type": "server_error"}}),
     ],
 )  # fmt: skip

@@ -105,6 +105,8 @@ def test_what_is_no_whole_stream_is_an_error(stream: bytes) -> None:
          "InternalStreamFailure"),
         (frame({":error-code": "Throttled"}, b"", "error"), "Throttled"),
         (frame({":exception-type": "X"}, b'{"ErrorCode": "my card is 4111"}', "exception"), "X"),
+        (frame({":exception-type": "X"}, b'{"ErrorCode": "\xff"}', "exception"), "X"),
+        (frame({":exception-type": "X"}, b'{"ErrorCode": ' + b"[" * 100_000, "exception"), "X"),
     ],
 )  # fmt: skip
 def test_exception_in_the_stream_is_told_by_its_name(stream: bytes, name: str) -> None:
