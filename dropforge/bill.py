@@ -77,7 +77,7 @@ class Template:
     architecture: str = "x86_64"
     keys: int = 1
     secrets: int = 3
-    alarm_metrics: int = 28
+    alarm_metrics: int = 29
     polled_queues: int = 4
     web_lists: int = 1
     web_rules: int = 2

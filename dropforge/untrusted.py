@@ -1,7 +1,7 @@
 """JSON that somebody else wrote: whatever is wrong with it is one error.
 
 msgspec raises its own errors, UnicodeDecodeError for bytes that are no UTF-8, and RecursionError
-for what is nested too deep. Imports nothing but msgspec: the chat path reads this.
+for what is nested too deep. The chat path reads this: it imports nothing but msgspec.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from typing import TypeVar
 
 import msgspec
 
+from dropforge.errors import DropforgeError
+
 ReadT = TypeVar("ReadT")
 
 
-class UnreadableError(ValueError):
+class UnreadableError(DropforgeError):
     """No JSON, no UTF-8, nested too deep, or of another kind. Quotes nothing of the text."""
+
+    code = "UNREADABLE"
 
 
 def read_json(body: bytes | str, kind: type[ReadT]) -> ReadT:
@@ -29,4 +33,4 @@ def read_json(body: bytes | str, kind: type[ReadT]) -> ReadT:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise UnreadableError(type(error).__name__) from None
+        raise UnreadableError(f"What came cannot be read ({type(error).__name__}).") from None

@@ -82,8 +82,20 @@ RESPONSES: dict[str, Error] = {
     ),
 }
 
-RETRY_AFTER = {"THROTTLED": {"Retry-After": "'1'"}, "QUOTA_EXCEEDED": {"Retry-After": "'3600'"}}
-"""Seconds. A plan's quota ends with its month; nothing tells a gateway response when."""
+UNSIGNED: Error = (
+    "403",
+    "permission_error",
+    "access_denied",
+    "There is no such route, or the request is not signed (AWS Signature Version 4). Routes are"
+    " under /v1; see docs/api.md.",
+)
+"""MISSING_AUTHENTICATION_TOKEN where callers sign with IAM: API Gateway says it of both."""
+HINTS = {
+    "THROTTLED": {"Retry-After": "'1'"},
+    "QUOTA_EXCEEDED": {"Retry-After": "'3600'", "x-should-retry": "'false'"},
+}
+"""Headers. A plan's quota ends with its month, and nothing tells a gateway response when; OpenAI's
+clients send every 429 again that does not forbid it."""
 
 
 class ChatApi(Construct):
@@ -123,7 +135,8 @@ class ChatApi(Construct):
             "Validator", validate_request_body=True, validate_request_parameters=True
         )
         self._routes()
-        for kind, error in RESPONSES.items():
+        unsigned = {} if self._authorizer else {"MISSING_AUTHENTICATION_TOKEN": UNSIGNED}
+        for kind, error in {**RESPONSES, **unsigned}.items():
             self._error_response(kind, error)
         firewall(self, settings.api.requests_per_ip, self.rest_api.deployment_stage)
         acknowledge(
@@ -302,7 +315,7 @@ class ChatApi(Construct):
             kind,
             type=apigateway.ResponseType.of(kind),
             status_code=status or None,
-            response_headers={"x-request-id": "context.requestId", **RETRY_AFTER.get(kind, {})},
+            response_headers={"x-request-id": "context.requestId", **HINTS.get(kind, {})},
             templates={"application/json": body},
         )
 

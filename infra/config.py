@@ -36,6 +36,7 @@ While no byte comes, a regional API waits for 5 minutes: longer than any deadlin
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,55}$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*[^\s/])?$")]
+SecureUrl = Annotated[str, StringConstraints(pattern=r"^https://[^\s/]+(/\S*)?$")]
 Cron = Annotated[str, StringConstraints(pattern=r"^(cron|rate)\(.+\)$")]
 Instance = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9-]+$")]
 Email = Annotated[str, StringConstraints(pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")]
@@ -145,15 +146,16 @@ class Plan(_Section):
 
 
 class Jwt(_Section):
-    """An issuer whose JWTs are taken beside Dropforge's own tokens.
+    """An issuer whose JWTs are taken beside Dropforge's own tokens: who names it, and its keys, is
+    believed, so both are https.
 
     `claim` lists the projects. All of these callers share one key of `plan`; `budget_usd` is what
     each subject may spend in a month.
     """
 
-    issuer: Annotated[str, StringConstraints(min_length=1)]
+    issuer: SecureUrl
     audience: Annotated[str, StringConstraints(min_length=1)]
-    jwks_url: Url
+    jwks_url: SecureUrl
     claim: Annotated[str, StringConstraints(min_length=1)] = "projects"
     plan: str = "standard"
     budget_usd: Annotated[float, Field(ge=0)] | None = None

@@ -218,6 +218,12 @@ class MonitoringStack(cdk.Stack):
             periods=3,
         )
         self._alarm(
+            "BudgetUnchecked",
+            custom("BudgetUnchecked", "MAX", MINUTES_5),
+            "Budgets of tokens could not be checked; requests went on and may pass them.",
+            threshold=1,
+        )
+        self._alarm(
             "ShadowDeadLetters",
             dead_letters(serving.shadow.letters),
             "Chats could not be put to a shadowing challenger; the log of `shadow` says why.",

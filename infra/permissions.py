@@ -72,8 +72,11 @@ def table(table_arn: str) -> Grant:
     return Grant(tuple(f"dynamodb:{action}" for action in actions), (table_arn,))
 
 
-def puts(table_arn: str, *attributes: str) -> Grant:
+def puts(table_arn: str, pk: str, *attributes: str) -> Grant:
     """Write items that have these attributes, beside their keys, and no other.
+
+    Args:
+        pk: a pattern for their partition key, as `project#*`.
 
     Source: as for `counts_traffic`.
     """
@@ -81,7 +84,8 @@ def puts(table_arn: str, *attributes: str) -> Grant:
         ("dynamodb:PutItem",),
         (table_arn,),
         conditions={
-            "ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "sk", *attributes]}
+            "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [pk]},
+            "ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "sk", *attributes]},
         },
     )
 

@@ -60,7 +60,7 @@ class ServingStack(cdk.Stack):
             handler="lambdas.chat.handler.handler",
             grants=[
                 Grant(("dynamodb:GetItem", "dynamodb:Query"), (data.table_arn,)),
-                puts(data.table_arn, *RATING),
+                puts(data.table_arn, "project#*", *RATING),
                 counts_traffic(data.table_arn),
                 spends(data.table_arn),
                 self.shadow.sends,
@@ -149,7 +149,7 @@ class ServingStack(cdk.Stack):
             handler="lambdas.shadow.handler.handler",
             grants=[
                 Grant(("dynamodb:GetItem",), (data.table_arn,)),
-                puts(data.table_arn, *CLAIM),
+                puts(data.table_arn, "project#*", *CLAIM),
                 counts_traffic(data.table_arn),
                 *self._asks_models(settings, data),
             ],
@@ -183,7 +183,7 @@ class ServingStack(cdk.Stack):
             handler="lambdas.collect.keep.handler",
             grants=[
                 Grant(("dynamodb:GetItem",), (data.table_arn,)),
-                puts(data.table_arn, *STORED),
+                puts(data.table_arn, "collected#*", *STORED),
                 reads(data.bucket_arn, SNAPSHOTS),
             ],
         )

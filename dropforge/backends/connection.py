@@ -18,6 +18,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -167,6 +168,7 @@ class Connection:
                     self._open(deadline)
                 assert self._socket is not None  # noqa: S101 - opened
                 self._socket.begin(deadline)
+                self._used_at = -inf  # nobody else's until this exchange has ended
                 return exchange()
             except OSError as error:
                 unsent = self._socket is None or self._socket.sent == 0
@@ -296,6 +298,7 @@ class HttpStream:
     def __init__(self, connection: Connection, response: Response) -> None:
         self._connection = connection
         self._response = response
+        self._socket = connection._socket
         self._left = MAX_ANSWER_BYTES
         self._ended = False
         self.status = response.status
@@ -339,8 +342,8 @@ class HttpStream:
             return  # closed then, and opened again when it is needed
 
     def close(self) -> None:
-        """Closes the connection, unless all of the body was read."""
-        if not self._ended:
+        """Closes the connection, unless all of the body was read, or it serves another by now."""
+        if not self._ended and self._connection._socket is self._socket:
             self._connection.close()
 
     def _part(self) -> bytes:

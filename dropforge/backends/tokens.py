@@ -177,11 +177,14 @@ class Tokens:
             raise _changed(name)
         return token
 
-    def revoke(self, name: str, at: float) -> None:
+    def revoke(self, name: str, at: float) -> str:
         """Makes a token worthless, and deletes its usage-plan key; done again, it finishes that.
 
         Args:
             name: its id, or the token itself.
+
+        Returns:
+            The ARN of the principal whose access it was; "" for a token.
 
         Raises:
             TokenError: there is no such token, or somebody else changed it at the same time.
@@ -197,6 +200,7 @@ class Tokens:
                 raise _changed(name)
         if record["plan"]:
             self._delete_keys(name)
+        return str(record["principal"])
 
     def list(self, at: float) -> list[Listed]:
         """All tokens, the oldest first."""

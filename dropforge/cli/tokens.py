@@ -16,7 +16,10 @@ from dropforge.cli.models import when
 
 DAY = 86400
 HOUR = 3600
+CALLER_SECONDS = 30
+"""How long the chat function remembers a principal (lambdas/chat/callers.py)."""
 NEVER = "never"
+NOTHING = {NEVER, "-"}
 
 
 def register_tokens(
@@ -91,14 +94,10 @@ def _register_list(
         if not shown:
             console().print("No tokens yet. Make one with `dropforge tokens create PROJECT`.")
             return
-        table = Table(box=None)
-        for column in ("id", "name", "projects", "plan", "this month", "created"):
-            table.add_column(column)
-        for column in ("expires", "rotated", "state"):
-            table.add_column(column)
+        console().print(_table(shown, console().width))
         for one in shown:
-            table.add_row(*_row(one))
-        console().print(table)
+            if one.principal:
+                console().print(f"{one.id} is {one.principal}", soft_wrap=True)
 
 
 def _register_rotate(group: typer.Typer, deployment: Callable[[], Deployment]) -> None:
@@ -135,30 +134,71 @@ def _register_revoke(group: typer.Typer, deployment: Callable[[], Deployment]) -
         """Make a token worthless at once."""
         here = deployment()
         try:
-            here.tokens.revoke(name, time.time())
+            principal = here.tokens.revoke(name, time.time())
         except TokenError as error:
             told(error)
-        typer.echo(f"revoked: it {_forgotten(here)}")
+        gone = f"is refused within {CALLER_SECONDS:g} s" if principal else _forgotten(here)
+        typer.echo(f"revoked: {principal or 'it'} {gone}")
+
+
+COLUMNS = ("id", "name", "projects", "plan", "spent", "created", "expires", "state")
+FOLDED = ("name", "projects", "spent", "state")
+WORD = 10
+DROPPED = ("created", "expires", "plan", "spent", "state", "projects", "name")
+"""An id is to be copied: where there is no room, columns take more lines, or are left out."""
+
+
+def _table(shown: list[Listed], width: int) -> Table:
+    """What fits into the width; a column that says nothing of any token is left out anyway."""
+    columns = dict(zip(COLUMNS, zip(*map(_row, shown), strict=True), strict=True))
+    told = {n: cells for n, cells in columns.items() if n == "id" or set(cells) - NOTHING}
+    for name in (*DROPPED, ""):
+        least = {n: _least(n, cells) for n, cells in told.items()}
+        if sum(least.values()) + len(least) - 1 <= width:
+            break
+        told.pop(name, None)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in told:
+        kept = name not in FOLDED
+        table.add_column(
+            name, no_wrap=kept, min_width=least[name] if kept else None, overflow="fold"
+        )
+    for row in zip(*told.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _least(name: str, cells: tuple[str, ...]) -> int:
+    if name not in FOLDED:
+        return max(map(len, (name, *cells)))
+    words = (word for cell in cells for word in cell.split())
+    return max(len(name), min(WORD, max(map(len, words), default=0)))
 
 
 def _row(one: Listed) -> tuple[str, ...]:
+    """A cell for each of COLUMNS."""
     spent = "-"
     if one.budget_usd is not None:
         spent = f"${one.spent_usd or 0:.2f} of ${one.budget_usd:.2f}"
-    rotated = when(one.rotated_at) if one.rotated_at else NEVER
+    state = one.state
+    if one.rotated_at:
+        state += f"\nrotated {_day(one.rotated_at)}"
     if one.old_until:
-        rotated += f", old until {when(one.old_until)}"
+        state += f"\nold until {when(one.old_until)}"
     return (
         one.id,
-        f"{one.name} ({one.principal})" if one.principal else one.name,
+        one.name,
         ", ".join(one.projects),
         one.plan or "-",
         spent,
-        when(one.created_at),
-        when(one.ends_at) if one.ends_at else NEVER,
-        rotated,
-        one.state,
+        _day(one.created_at),
+        _day(one.ends_at),
+        state,
     )
+
+
+def _day(seconds: float) -> str:
+    return when(seconds).partition(" ")[0] if seconds else NEVER
 
 
 def _forgotten(here: Deployment) -> str:

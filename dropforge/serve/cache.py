@@ -28,8 +28,11 @@ MOST_ENTRY_BYTES = 128 * 1024
 Body = dict[str, Any]
 
 _UNCACHED = frozenset(
-    {"tools", "functions", "audio", "modalities", "web_search_options", "stream", "prediction"}
+    """tools functions audio modalities web_search_options stream prediction logprobs
+    top_logprobs""".split()
 )
+"""Their answers are more than a text, or do not last. A streamed one is not put together again with
+its log probabilities."""
 _NO_PART = frozenset({"n", "prompt_cache_key", "prompt_cache_retention", "store"})
 """Changes nothing in an answer (`n` is 1 where it comes here)."""
 _HIT = re.compile(r"hit-([A-Za-z0-9_-]{32})-")
@@ -155,7 +158,11 @@ def cacheable(payload: Body, route: Route, prompt: str | None) -> Body | None:
 
 
 def worth_keeping(completion: Body | None) -> bool:
-    """Whether an answer is one whole text: not cut short, not empty, no refusal, no tool's call."""
+    """Whether an answer is one whole text: not cut short, not empty, no refusal, no tool's call.
+
+    Nor one with anything else than texts beside it, as citations: a stream that is put together
+    again does not have them as its server would have written them.
+    """
     choices = (completion or {}).get("choices")
     if not isinstance(choices, list) or len(choices) != 1:
         return False
@@ -163,8 +170,10 @@ def worth_keeping(completion: Body | None) -> bool:
     if choices[0].get("finish_reason") != "stop" or not isinstance(message, dict):
         return False
     text = message.get("content")
-    refused = any(message.get(name) for name in ("refusal", "tool_calls", "function_call"))
-    return isinstance(text, str) and bool(text.strip()) and not refused
+    beside = {name: value for name, value in message.items() if value and name != "content"}
+    if "refusal" in beside or not all(isinstance(value, str) for value in beside.values()):
+        return False
+    return isinstance(text, str) and bool(text.strip()) and not choices[0].get("logprobs")
 
 
 def hit_id(name: str, request_id: str) -> str:

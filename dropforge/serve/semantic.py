@@ -39,7 +39,8 @@ _PHRASES = tuple(
         (r"how (?:do|can|could|would|should|must) (?:i|we|you|one)(?: go about)?", "howto"),
         (r"what (?:do|should|must) (?:i|we) (?:have to |need to )?do(?: to| if| when)?", "howto"),
         (r"what (?:is|are) the (?:best |right )?(?:way|steps?)(?: to)?", "howto"),
-        (r"is there a way to|how to|howto to", "howto"),
+        (r"is there a way to|how to|howto to|what now", "howto"),
+        (r"where (?:can|could|do) (?:i|we)", "where i"),
         (r"(?:how much|what) (?:do|does|will|would) (.+) cost", r"price \1"),
         (r"how much (?:is|are)", "price"),
         (r"what (?:is|are) the (?:(\w+) )?(?:price|cost)s?(?: (?:of|for))?", r"price \1"),
@@ -93,17 +94,18 @@ _ENGLISH = (
 )
 _QUESTIONS_AS = {"what": "which", "whose": "who", "whom": "who"}
 _MODALS = frozenset("can could must should shall will would may might".split())
-_BE = frozenset("is are am be been being was were".split())
+_BE_OR_HAVE = frozenset("is are am be been being was were get got have has had".split())
 _NEGATIONS = frozenset("not no never none nobody nothing neither nor without unable hardly".split())
 _TO_AFTER = frozenset("from switch change move transfer upgrade downgrade convert give".split())
 _SIGNS = frozenset("$€£¥%+<>=")
-_PAST = frozenset("did was were had been already".split())
-_FUTURE = frozenset("will shall going".split())
+_PAST = frozenset("did was were had been".split())
+_DEMONSTRATIVES = frozenset("this that these those".split())
 _OTHERS = {
     **dict.fromkeys("he him his".split(), "his"),
     **dict.fromkeys("she her hers".split(), "hers"),
     **dict.fromkeys("they them their theirs".split(), "theirs"),
 }
+_PEOPLE = frozenset({*_ROLES.values(), *_OTHERS.values()})
 _YOURS = frozenset("store website site shop team company online homepage page".split())
 """What is the shop's own in any case: "your shop" is "the shop"."""
 _SWAPS = frozenset("exchange swap replace trade substitute switch".split())
@@ -167,10 +169,8 @@ def signature(question: str) -> str | None:
 
 def _features(tokens: list[str]) -> Iterator[str]:
     words = [_canonical(token) for token in tokens]
-    known = set(tokens)
-    yield " ".join(sorted(known & _MODALS))
-    yield "past" if known & _PAST else "future" if known & _FUTURE else ""
-    yield "passive" if known & _BE and any(map(_is_participle, tokens)) else ""
+    is_past = any(map(_is_past, tokens))
+    yield "" if not is_past else "past" if _BE_OR_HAVE.isdisjoint(tokens) else "participle"
     yield " ".join(_sequence(tokens, words))
     yield " ".join(_number(token) for token in tokens if _number(token))
     yield " ".join(sorted(_negated(tokens, words)))
@@ -181,12 +181,17 @@ def _sequence(tokens: list[str], words: list[str]) -> Iterator[str]:
     directed = {"to"} if _TO_AFTER & {*words, *tokens} else set()
     if _SWAPED & set(words):
         directed |= {"to", "for"}
+    if sum(token in _DEMONSTRATIVES for token in tokens) > 1:
+        directed |= _DEMONSTRATIVES
     for place, (token, word) in enumerate(zip(tokens, words, strict=True)):
+        to_person = (words[place + 1 :] or [""])[0] in _PEOPLE
         if token in ("your", "yours"):
             about = next((word for word in words[place + 1 :] if word), "")
             if about not in _YOURS:
                 yield "your"
-        elif token in directed:
+        elif token in _PAST:
+            yield "past"
+        elif token in directed or token in _MODALS or (token in ("for", "to") and to_person):
             yield token
         elif word and token not in _NEGATIONS:
             yield f"{word}'s" if token.endswith("'s") else word
@@ -239,17 +244,19 @@ def _stem(token: str) -> str:
     return token.removesuffix("e")
 
 
-_PARTICIPLES = frozenset(
-    """paid sold kept made found sent bought lost built held left told brought put cut sent
-    worn torn done gone won shipped""".split()
+_IRREGULAR_PAST = frozenset(
+    """paid sold kept made found sent bought lost built held left told brought put cut worn torn
+    done gone won gave took went came wrote broke chose""".split()
 )
 _SAME = {form: words[0] for words in _LEXICON for word in words for form in (word, _stem(word))}
 _SWAPED = _SWAPS | {_stem(word) for word in _SWAPS}
 
 
-def _is_participle(token: str) -> bool:
-    """As after a form of "be": "charged", "broken"; a few others that end so do no harm."""
-    return token in _PARTICIPLES or (len(token) > 4 and token.endswith(("ed", "en")))
+def _is_past(token: str) -> bool:
+    """A verb's past, or its participle; a few other words that end so do no harm."""
+    if _SAME.get(token) == "broken":  # is as good as an adjective
+        return False
+    return token in _IRREGULAR_PAST or (len(token) > 4 and token.endswith(("ed", "en")))
 
 
 def _number(token: str) -> str:
@@ -268,8 +275,8 @@ def agree(kept: str, fresh: str, cosine: float) -> bool:
     """Whether two answers say the same, as far as can be told without a judge.
 
     They do where both hold the same numbers, both or neither denies anything, and their embeddings
-    are near. A model that words an answer anew can fail this though it said the same: the record of
-    the hits is worse than they are, never better for it.
+    are near. It errs both ways: a model that words an answer anew can fail this though it said the
+    same, and answers pass it that differ in a name alone.
     """
     one, other = (text.replace("’", "'").casefold() for text in (kept, fresh))
     if set(_ANSWER_NUMBER.findall(one)) != set(_ANSWER_NUMBER.findall(other)):

@@ -17,11 +17,15 @@ PartT = TypeVar("PartT")
 
 _NO_COMPLETION = "The model's server answered no chat completion."
 
+_JOINED = frozenset({"role", "content", "tool_calls"})
+
 
 class Assembly:
     """The completion that the chunks of a stream make.
 
-    Text and tool calls of each choice are joined in the order in which they came.
+    Text and tool calls of each choice are joined in the order in which they came, and so is what
+    else its deltas hold, as a refusal: texts to a text, anything else to a list. Log probabilities
+    are left out.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,7 @@ class Assembly:
         index = choice.get("index")
         place = index if isinstance(index, int) else 0
         known = self._choices.setdefault(
-            place, {"index": place, "finish_reason": None, "text": [], "calls": {}}
+            place, {"index": place, "finish_reason": None, "text": [], "calls": {}, "more": {}}
         )
         known["finish_reason"] = choice.get("finish_reason") or known["finish_reason"]
         delta = choice.get("delta")
@@ -66,6 +70,9 @@ class Assembly:
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 _join_call(known["calls"], call)
+        for name in delta.keys() - _JOINED:
+            if delta[name]:
+                known["more"].setdefault(name, []).append(delta[name])
 
 
 def _join_call(calls: dict[int, Body], part: Body) -> None:
@@ -88,6 +95,8 @@ def _finished(choice: Body) -> Body:
     message: Body = {"role": "assistant", "content": None if calls and not text else text}
     if calls:
         message["tool_calls"] = calls
+    for name, parts in choice["more"].items():
+        message[name] = "".join(parts) if all(isinstance(p, str) for p in parts) else parts
     return {
         "index": choice["index"],
         "message": message,
@@ -134,7 +143,7 @@ def completion(body: bytes) -> Body:
         raise UpstreamError(_NO_COMPLETION) from error
     choices = whole.get("choices")
     if not isinstance(choices, list) or not choices or not all(map(_is_choice, choices)):
-        raise UpstreamError(_NO_COMPLETION)
+        raise UpstreamError(_NO_COMPLETION) from UnreadableError("A choice has no message.")
     return whole
 
 

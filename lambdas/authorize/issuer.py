@@ -25,6 +25,7 @@ REFETCH_SECONDS = 60.0
 KEEP_SECONDS = 3600.0
 """Until the keys are read again anyway, so that one that was withdrawn is not trusted for ever."""
 LEEWAY_SECONDS = 30
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -34,6 +35,10 @@ class Trust(msgspec.Struct, frozen=True):
         claim: the one that lists the projects, as a list or as text with commas or blanks between.
         key: the usage-plan key that all of these callers share.
         budget_usd: what each subject may spend in a month; None: there is no limit.
+
+    Raises:
+        ValueError: the keys would come over a network that anybody can write to. This machine's
+            own address is none.
     """
 
     issuer: str
@@ -42,6 +47,15 @@ class Trust(msgspec.Struct, frozen=True):
     claim: str
     key: str = ""
     budget_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.jwks_url)
+        if url.scheme != "https" and url.hostname not in LOOPBACK:
+            raise ValueError("The issuer's keys have to be read over https.")
+
+
+class _Keys(msgspec.Struct):
+    keys: list[dict[str, Any]]
 
 
 class KeysUnreadableError(Exception):
@@ -118,7 +132,7 @@ class Issuer:
         try:
             answer = connection.request("GET", target, b"", {}, deadline=deadline, resend=True)
             self._keys = _usable(answer.body if answer.status == 200 else b"")
-        except (HttpError, msgspec.MsgspecError) as error:
+        except (HttpError, msgspec.MsgspecError, ValueError) as error:
             if self._read_at is None:
                 raise KeysUnreadableError("The issuer's keys cannot be read.") from error
         finally:
@@ -127,14 +141,21 @@ class Issuer:
 
 
 def _usable(body: bytes) -> dict[str, jwt.PyJWK]:
-    """The signing keys of a JWK set by id; others and broken ones are left out."""
+    """The signing keys of a JWK set by id; others and broken ones are left out.
+
+    Raises:
+        msgspec.MsgspecError: it is no JWK set.
+        ValueError: no key is left, which an issuer does not mean: known keys go on.
+    """
     keys = {}
-    for each in msgspec.json.decode(body, type=dict[str, Any]).get("keys") or ():
+    for each in msgspec.json.decode(body, type=_Keys).keys:
         try:
             if each.get("use", "sig") == "sig" and each.get("kty") in ("RSA", "EC"):
                 keys[str(each["kid"])] = jwt.PyJWK(each)
-        except (jwt.PyJWTError, KeyError, AttributeError, ValueError):
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError):
             continue
+    if not keys:
+        raise ValueError("no usable key")
     return keys
 
 

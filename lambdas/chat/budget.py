@@ -12,12 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from dropforge.backends.awsapi import AwsError, ConditionFailedError, Table
 from dropforge.backends.connection import HttpError
-from dropforge.serve import BudgetExceededError
+from dropforge.serve import BudgetExceededError, InvalidRequestError
 from dropforge.serve.budget import (
     NANO,
     Hold,
@@ -35,6 +36,8 @@ from lambdas.chat.edge import Call
 from lambdas.chat.exchange import Exchange
 
 HOLD_SECONDS = 0.15
+TIERS = ("auto", "default", "flex")
+"""Of OpenAI's service tiers those that cost no more than its list price."""
 MAX_DEBTS = 1000
 """Tokens whose debts a container remembers; those of others are lost (metric BudgetUnsettled)."""
 
@@ -52,10 +55,12 @@ class Budgets:
 
         Raises:
             BudgetExceededError: the budget does not have that any more.
+            InvalidRequestError: a service tier that costs more than the project's price.
         """
         call, options = exchange.call, exchange.options
         if call.budget_usd is None:
             return
+        _check_tier(exchange.fields)
         tokens, named = output_tokens(exchange.fields, options)
         exchange.output_tokens = None if named else tokens
         ask, nano = bounds(
@@ -173,6 +178,18 @@ class Budgets:
             key = held.pk, held.sk
             if key in self._debts or len(self._debts) < MAX_DEBTS:
                 self._debts[key] = self._debts.get(key, 0) + spent
+
+
+def _check_tier(fields: dict[str, Any]) -> None:
+    """A dearer tier would be counted at the price of the usual one."""
+    tier = fields.get("service_tier")
+    if tier is not None and tier not in TIERS:
+        raise InvalidRequestError(
+            "This token has a budget, which counts the usual price: `service_tier` may be"
+            f" {', '.join(TIERS)}, or left out.",
+            param="service_tier",
+            wire_code="invalid_value",
+        )
 
 
 def _exceeded(exchange: Exchange, spent: Spent | None, held: Hold) -> BudgetExceededError:

@@ -40,6 +40,8 @@ COLD_SECONDS = 30.0
 """How long a component without a copy is left alone. The alarm that wakes it looks at 30 s, so one
 request in each is enough for it, and a copy takes minutes to start."""
 
+Body = dict[str, Any]
+
 _REASONS: tuple[tuple[type[ChatError], str], ...] = (
     (AsleepModelError, "ChatColdFallbacks"),
     (UpstreamRateLimitError, "ChatThrottledFallbacks"),
@@ -79,10 +81,11 @@ class Chain:
         first_by = now + (deadline - now) * share
         if exchange.stream and share < 1.0:
             first_by = min(first_by, now + FIRST_CHUNK_SECONDS)
+        payload = _payload(exchange, asked)  # a bug in it is no probe's end
         failure = self._turned_away(asked, now)
         turned_away = failure is not None
         if failure is None:
-            failure = self._ask(exchange, asked, deadline, first_by)
+            failure = self._ask(exchange, asked, payload, deadline, first_by)
             if failure is None:
                 return
         failure.route = asked
@@ -91,7 +94,7 @@ class Chain:
             raise failure
         exchange.missed = failure
         _count(exchange, failure)
-        second = self._ask(exchange, other, deadline, deadline)
+        second = self._ask(exchange, other, _payload(exchange, other), deadline, deadline)
         if second is not None:
             second.route = other
             raise second if asked.fallback else more_useful(failure, second)
@@ -130,18 +133,10 @@ class Chain:
         return None
 
     def _ask(
-        self, exchange: Exchange, route: Route, deadline: float, first_by: float
+        self, exchange: Exchange, route: Route, payload: Body, deadline: float, first_by: float
     ) -> ChatError | None:
         """Asks one model; its failure, if it is one."""
-        exchange.route = route
-        payload = upstream_payload(
-            exchange.fields,
-            route,
-            exchange.prompt,
-            stream=exchange.stream,
-            output_tokens=exchange.output_tokens,
-        )
-        exchange.payload = payload
+        exchange.route, exchange.payload = route, payload
         try:
             if exchange.stream:
                 chunks = self._upstream.stream(route, payload, deadline, first_by=first_by)
@@ -150,15 +145,15 @@ class Chain:
             exchange.completion = self._upstream.complete(route, payload, first_by)
         except Exception as error:
             failure = failed_answer(error)
-            exchange.lost += _may_cost(failure)
+            exchange.lost += may_cost(failure)
             self._failed(route, failure)
             return failure
         self._breaker(route).succeeded()
         return None
 
     def _watched(
-        self, route: Route, chunks: Generator[dict[str, Any], None, None]
-    ) -> Generator[dict[str, Any], None, None]:
+        self, route: Route, chunks: Generator[Body, None, None]
+    ) -> Generator[Body, None, None]:
         """The same chunks; how they end is known to the model's breaker.
 
         One that wrote until its caller hung up did answer: a probe that was told nothing would keep
@@ -211,6 +206,16 @@ class Chain:
         return breaker
 
 
+def _payload(exchange: Exchange, route: Route) -> Body:
+    return upstream_payload(
+        exchange.fields,
+        route,
+        exchange.prompt,
+        stream=exchange.stream,
+        output_tokens=exchange.output_tokens,
+    )
+
+
 def more_useful(first: ChatError, second: ChatError) -> ChatError:
     """Which of two models' errors the caller is told.
 
@@ -254,7 +259,7 @@ def failed_answer(error: Exception) -> ChatError:
     return failure
 
 
-def _may_cost(error: ChatError) -> bool:
+def may_cost(error: ChatError) -> bool:
     """Whether a model that gave no whole answer may have written some of it, which is paid for."""
     if isinstance(error, UpstreamTimeoutError):
         return True

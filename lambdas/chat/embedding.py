@@ -106,7 +106,7 @@ def embedded(
         found = read_json(body, EmbeddingList)
         for one in found.data:
             one.embedding = _encoded(one.embedding, in_base64=in_base64)
-    except (ValueError, OverflowError, struct.error) as error:
+    except (UnreadableError, ValueError, OverflowError, struct.error) as error:
         raise UpstreamError(_NONE) from error
     found.data = _in_order(found.data, _inputs(request))
     return found

@@ -28,6 +28,7 @@ from dropforge.serve.ensemble import (
 from dropforge.serve.options import ServedModel
 from dropforge.serve.routing import Registry, Route, resolve, upstream_payload
 from lambdas.chat.arms import is_failure
+from lambdas.chat.chain import may_cost
 from lambdas.chat.exchange import Exchange
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.upstream import Upstream
@@ -98,15 +99,16 @@ class Ensembles:
                 (a.error for a in asks if a.error and not is_failure(a.error)), None
             ):
                 raise refusal
-            exchange.lost += sum(1 for a in asks if a.error is None or a.error.status == 504)
+            exchange.lost += sum(1 for a in asks if a.error is None or may_cost(a.error))
             return False
+        exchange.lost += sum(1 for a in asks if a.error is not None and may_cost(a.error))
         completions = [ask.completion for ask in answered if ask.completion is not None]
         spent = list(completions)
         elected = self._elected(exchange, completions, options.judge, spent)
         metrics["EnsembleAgreed"] = elected.agreed
         given = answered[elected.place]
         exchange.route, exchange.payload = given.route, given.payload
-        usage = summed_usage(spent, unknown=sum(ask.is_open for ask in asks))
+        usage = _usage(exchange, spent, sum(ask.is_open for ask in asks))
         exchange.completion = {**completions[elected.place], **({"usage": usage} if usage else {})}
         return True
 
@@ -125,6 +127,7 @@ class Ensembles:
                 failure = error
             except Exception as error:  # a thread has nobody else to tell
                 failure = UpstreamError(f"An ensemble's model failed ({type(error).__name__}).")
+                failure.__cause__ = error
             self._idle.append(upstream)
             done.put((ask, completion, failure))
 
@@ -185,11 +188,25 @@ class Ensembles:
                 payload = upstream_payload({"messages": asked, **settled}, route, None)
                 try:
                     reply = upstream.complete(route, payload, exchange.call.deadline)
-                except ChatError:
+                except ChatError as error:
+                    exchange.lost += may_cost(error)
                     continue
                 yield reply
         finally:  # as a rule the first reply is enough, and nobody asks for more
             self._idle.append(upstream)
+
+
+def _usage(exchange: Exchange, spent: list[Body], unknown: int) -> Body | None:
+    """Of all answers together. Those of servers that told none are reckoned, as those not awaited.
+
+    Where no server told any, one answer is paid for as a whole ask for want of it, and all others
+    are as good as lost.
+    """
+    told = sum(isinstance(one.get("usage"), dict) for one in spent)
+    unknown += len(spent) - told
+    if not told:
+        exchange.lost += unknown - 1
+    return summed_usage(spent, unknown=unknown)
 
 
 def _asks(exchange: Exchange, registry: Registry) -> list[_Ask]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from dropforge.serve import ChatError, MethodNotAllowedError, UnknownRouteError
@@ -29,6 +29,8 @@ ROUTES: dict[str, dict[str, Callable[[Front, Call], Answer]]] = {
     MODEL_ROUTE: {"GET": Front.model},
     "/v1/feedback": {"POST": Front.feedback},
 }
+_OPEN = frozenset({"/", "/openapi.json", "/health"})
+"""What anybody may read: nobody is looked up for it."""
 
 
 class Response:
@@ -41,6 +43,7 @@ class Response:
     def __init__(self, call: Call, answer: Answer, route: str, started: float) -> None:
         self._call, self._answer, self._route, self._started = call, answer, route, started
         self._first = time.perf_counter()
+        self._ended = answer.parts is None
         self.head = answer.head(call.request_id)
 
     def parts(self) -> Iterator[bytes] | tuple[bytes, ...]:
@@ -51,17 +54,23 @@ class Response:
     def _watched(self, parts: Iterator[bytes]) -> Iterator[bytes]:
         try:
             yield from parts
-        except GeneratorExit:
-            self._call.metrics["CallerHungUp"] = 1
-            raise
         except Exception as error:
-            crash = Answer.crash(error)
-            self._answer.code, self._answer.cause = crash.code, crash.cause
+            self._ended = True
+            self._answer.fail(error)
             raise
+        self._ended = True
+
+    def _hang_up(self) -> None:
+        """Closes a stream that its caller did not read to the end, if not one byte of it."""
+        self._call.metrics["CallerHungUp"] = 1
+        if isinstance(self._answer.parts, Generator):
+            self._answer.parts.close()
 
     def finish(self) -> None:
         """What is left to do without the caller waiting for it, and the log line."""
         spent = time.perf_counter() - self._started
+        if not self._ended:
+            self._hang_up()
         for work in self._call.after:
             try:
                 work()
@@ -86,7 +95,7 @@ def handler(event: dict[str, Any], context: object) -> Response:
     route = pattern(call.path)
     try:
         action, front = _action(route, call), _front()
-        if _settings().auth == "iam":
+        if _settings().auth == "iam" and route not in _OPEN:
             front.admit(call)
         answer = action(front, call)
     except ChatError as error:

@@ -94,7 +94,7 @@ def _chunk(event: Event) -> Body:
         raise _told(chunk.get("error"))
     choices = chunk.get("choices")
     if not isinstance(choices, list) or not all(map(_is_choice, choices)):
-        raise UpstreamError(_NO_CHUNK)
+        raise UpstreamError(_NO_CHUNK) from UnreadableError("A chunk has no choices of its kind.")
     return chunk
 
 

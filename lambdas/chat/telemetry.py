@@ -59,6 +59,8 @@ def log_line(
         record["model"], record["arm"] = answer.route.model, answer.route.arm
     if answer.code:
         record["code"], record["cause"] = answer.code, answer.cause
+    elif answer.cause:  # the answer was good; what was done after it was not
+        record["cause"] = answer.cause
     if call.project and route.startswith("/v1/chat"):
         in_canary = answer.route is not None and answer.route.canary is not None
         directives = _directives(in_canary, tuple(call.metrics))

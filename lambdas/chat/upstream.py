@@ -167,7 +167,7 @@ class Upstream:
         if known is None or now >= known[0]:
             try:
                 known = (now + SECRET_SECONDS, Secrets().get(arn, deadline=deadline).strip())
-            except (AwsError, HttpError) as error:
+            except (AwsError, HttpError, ValueError, LookupError) as error:
                 raise UnavailableError(
                     "The model's key cannot be read.", retry_after="2"
                 ) from error

@@ -115,7 +115,11 @@ WHOLE: dict[str, tuple[Respond, int, str]] = {
     "half a JSON": (replies(200, b'{"choices": [{"mess'), 502, "upstream_error"),
     "trickle": (trickles, 504, "upstream_timeout"),
     "no UTF-8": (replies(200, ANSWER.replace(b"Monday", b"Mo\xffday")), 502, "upstream_error"),
-    "half of the choices": (replies(200, ANSWER.replace(b"}]", b"}, null]")), 502, "upstream_error"),
+    "half of the choices": (
+        replies(200, ANSWER.replace(b"}]", b"}, null]")),
+        502,
+        "upstream_error",
+    ),
     "no call": (
         replies(200, {"choices": [{"message": {"tool_calls": [None]}}]}),
         502,
@@ -489,11 +493,11 @@ def test_soak_with_a_model_that_fails_at_random(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.005)
-    monkeypatch.setattr(breaker, "LONGEST_SECONDS", 0.02)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.001)  # of the time of a request or two
+    monkeypatch.setattr(breaker, "LONGEST_SECONDS", 0.004)
     stands_in(rows, "previous", "base", previous="v1")
     dice = random.Random(20261123)
-    full = replies(429, b"", Retry_After="0.01")
+    full = replies(429, b"", Retry_After="0.002")
     broken = [replies(500, b""), full, resets, cuts, replies(200, b"half a {"), streams(CUT)]
     shares = {"ft:shop:2": 0.4, "ft:shop:1": 0.3, "smollm2": 0.2}
 

@@ -72,6 +72,7 @@ def test_what_can_go_wrong_has_an_alarm(assembly: Assembly) -> None:
         "ApiSlow",
         "ApiServerErrors",
         "ApiClientErrors",
+        "BudgetUnchecked",
         "ShadowDeadLetters",
         "CollectDeadLetters",
         "CheckDeadLetters",

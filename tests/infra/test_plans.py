@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -93,6 +94,19 @@ def test_with_iam_signatures_are_checked_and_nobody_needs_a_key() -> None:
     assert "dropforge-authorize" not in str(found)
 
 
+def test_with_iam_an_unsigned_request_is_not_told_that_the_route_is_missing() -> None:
+    for iam, status in ((True, "403"), (False, "404")):
+        (told,) = [
+            r
+            for r in of(resources(auth={"iam": iam}), "ApiGateway::GatewayResponse")
+            if r["ResponseType"] == "MISSING_AUTHENTICATION_TOKEN"
+        ]
+        said = json.loads(told["ResponseTemplates"]["application/json"])["error"]["message"]
+        assert told["StatusCode"] == status
+        assert said.startswith("There is no such route")
+        assert ("not signed" in said) is iam
+
+
 def test_by_default_nothing_is_said_of_iam_or_jwts(assembly: Assembly) -> None:
     functions = assembly.functions()
     assert "DROPFORGE_AUTH" not in functions["chat"]["Environment"]["Variables"]
@@ -105,6 +119,8 @@ def test_by_default_nothing_is_said_of_iam_or_jwts(assembly: Assembly) -> None:
     [
         ({"auth": {"iam": True, "jwt": JWT}}, "choose one"),
         ({"auth": {"jwt": {**JWT, "plan": "gold"}}}, "gold, which is not among plans"),
+        ({"auth": {"jwt": {**JWT, "jwks_url": "http://login.example/k"}}}, "auth.jwt.jwks_url"),
+        ({"auth": {"jwt": {**JWT, "issuer": "login.example"}}}, "auth.jwt.issuer"),
         ({"plans.Gold": {"rate_per_second": 1, "burst": 1}}, "plans.Gold"),
         ({"plans.standard.burst": 0}, "plans.standard.burst"),
     ],

@@ -148,6 +148,10 @@ def test_gateway_answers_errors_in_openais_shape(assembly: Assembly) -> None:
         "QUOTA_EXCEEDED",
     }
     assert headers["THROTTLED"][retry] == "'1'"
+    again = "gatewayresponse.header.x-should-retry"
+    assert {k: found[again] for k, found in headers.items() if again in found} == {
+        "QUOTA_EXCEEDED": "'false'"
+    }
 
 
 def test_firewall_limits_each_address_and_stands_before_the_stage(assembly: Assembly) -> None:
@@ -314,8 +318,8 @@ def test_chat_path_changes_nothing_of_an_item_but_a_canarys_numbers(
     assert not {"version", "backend", "model_id", "canary", "revision"} & set(written)
 
 
-def may_put(assembly: Assembly, function: str) -> set[str]:
-    """The attributes that a function may write of a new item of the registry."""
+def may_put(assembly: Assembly, function: str, pk: str) -> set[str]:
+    """The attributes that a function may write of a new item of the registry, under such keys."""
     (statement,) = (
         statement
         for name, statement in assembly.statements()
@@ -324,6 +328,7 @@ def may_put(assembly: Assembly, function: str) -> set[str]:
         and "Cache" not in text(statement["Resource"])
     )
     assert listed(statement["Action"]) == ["dynamodb:PutItem"]
+    assert statement["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": [pk]}
     return set(statement["Condition"]["ForAllValues:StringEquals"]["dynamodb:Attributes"])
 
 
@@ -342,7 +347,7 @@ def test_chat_may_write_exactly_what_it_writes_of_a_rating(assembly: Assembly) -
     feedback = Feedback("a.v1.champion", 1, "Quick.", "shop/v1")
     ProjectStore(written).rate("shop", feedback, by="site", at=1.0)  # type: ignore[arg-type]
 
-    assert may_put(assembly, "Chat") == written.attributes
+    assert may_put(assembly, "Chat", "project#*") == written.attributes
 
 
 def test_shadow_may_write_exactly_what_it_writes_of_a_message(
@@ -353,13 +358,13 @@ def test_shadow_may_write_exactly_what_it_writes_of_a_message(
     monkeypatch.setattr(shadow, "_table", written)
 
     assert shadow._claim(ShadowChat("shop", 1, {}), "shadowed#m1")
-    assert may_put(assembly, "Shadow") == written.attributes
+    assert may_put(assembly, "Shadow", "project#*") == written.attributes
 
 
 def test_chat_path_may_not_write_who_answers(assembly: Assembly) -> None:
     for function in ("Chat", "Shadow"):
         assert not {"version", "backend", "model_id", "canary", "revision"} & may_put(
-            assembly, function
+            assembly, function, "project#*"
         )
 
 
@@ -375,5 +380,7 @@ def test_only_chat_sends_to_its_queues(assembly: Assembly, queue: str) -> None:
 
 
 def test_keep_may_write_answers_and_nothing_else(assembly: Assembly) -> None:
-    assert may_put(assembly, "Keep") == {"pk", "sk", *STORED}
-    assert not {"version", "backend", "model_id", "rating", "hash"} & may_put(assembly, "Keep")
+    assert may_put(assembly, "Keep", "collected#*") == {"pk", "sk", *STORED}
+    assert not {"version", "backend", "model_id", "rating", "hash"} & may_put(
+        assembly, "Keep", "collected#*"
+    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from http_stub import FakeTable, Stub, replies
 
 from dropforge.backends.awsapi import AwsError
 from lambdas.authorize import handler as authorize
+from lambdas.authorize.handler import MAX_JWT_CHARACTERS, MAX_TOKEN_CHARACTERS
+from lambdas.chat.static import PAGE
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -154,3 +157,10 @@ def test_unreadable_table_is_no_verdict_on_the_token(stub: Stub) -> None:
     stub.routes["/"] = replies(500, b"")
     with pytest.raises(AwsError):
         authorize.handler(EVENT, None)
+
+
+def test_chat_page_takes_the_longest_credential() -> None:
+    """A token, or the JWT of an issuer that the deployment trusts."""
+    field = re.search(r'<input id="token"[^>]*>', PAGE.read_text())
+    assert field
+    assert f'maxlength="{max(MAX_TOKEN_CHARACTERS, MAX_JWT_CHARACTERS)}"' in field[0]

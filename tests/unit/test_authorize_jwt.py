@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -48,6 +49,7 @@ class Login(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), LoginHandler)
         self.keys = [public(RSA_KEY, "r1", alg="RS256"), public(EC_KEY, "e1")]
+        self.body: bytes | None = None
         self.status = 200
         self.reads = 0
         Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -63,7 +65,9 @@ class LoginHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert self.path == "/jwks?tenant=1"
         self.server.reads += 1
-        body = json.dumps({"keys": self.server.keys}).encode()
+        body = self.server.body
+        if body is None:
+            body = json.dumps({"keys": self.server.keys}).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -251,6 +255,36 @@ def test_keys_that_were_never_read_are_no_verdict(issuer: Issuer, login: Login) 
     login.status = 503
     with pytest.raises(KeysUnreadableError):
         issuer.owner(signed())
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"keys":5}', '{"keys":["x"]}', '{"keys":{"a":1}}', '{"keys":[]}', "{}", "[]", "5", "", "<p>",
+     '{"keys":[{"kty":"RSA","kid":"r1","n":5,"e":[]}]}', '{"keys":[{"kty":"EC","kid":"r1"}]}'],
+)  # fmt: skip
+def test_what_holds_no_key_is_no_answer_and_known_keys_go_on(
+    issuer: Issuer, login: Login, clock: Clock, body: str
+) -> None:
+    assert issuer.owner(signed())
+    login.body = body.encode()
+    clock.now += KEEP_SECONDS + 1
+    assert issuer.owner(signed())
+    assert login.reads == 2
+    assert issuer.owner(signed(OTHER)) is None
+    with pytest.raises(KeysUnreadableError):
+        Issuer(issuer._trust, clock).owner(signed())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://login.example/jwks", "ftp://login.example", "//login.example", "login.example"]
+)
+def test_keys_are_not_read_over_an_open_network(url: str) -> None:
+    with pytest.raises(ValueError, match="https"):
+        Trust(ISSUER, AUDIENCE, url, "projects")
+    trust = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": url, "claim": "projects"}
+    with pytest.raises(msgspec.ValidationError, match="https"):
+        Issuer.from_text(json.dumps(trust))
+    Trust(ISSUER, AUDIENCE, "https://login.example/jwks", "projects")
 
 
 def test_keys_that_are_of_no_use_are_left_out(issuer: Issuer, login: Login) -> None:

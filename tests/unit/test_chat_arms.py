@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from dropforge.serve.arms import Asker, Challenger, Sticky, Tally, answer_id, feedback_key, rated
 from dropforge.serve.streams import Assembly
-from lambdas.chat import chain
+from lambdas.chat import answering
 from lambdas.chat import handler as chat
 from lambdas.chat.budget import Budgets
 
@@ -634,7 +634,7 @@ def test_crash_is_no_success_of_its_arm(
         raise KeyError("nobody foresaw it")
 
     tries(rows)
-    monkeypatch.setattr(chain, "upstream_payload", crash)
+    monkeypatch.setattr(answering, "has_fallbacks", crash)
     assert invoke().status == 500
     assert counted(rows, STEP + "champion") == {"requests": 1, "errors": 1}
 

@@ -217,6 +217,84 @@ def test_fallback_is_covered_by_the_hold(stub: Stub, rows: BudgetTable) -> None:
     assert book(rows) == {"used": held[0].ask + USAGE_NANO, "held": 0}
 
 
+@pytest.mark.parametrize("tier", ["priority", "scale", "", 5, ["flex"], {"a": 1}])
+def test_dearer_service_tier_is_refused_where_there_is_a_budget(
+    stub: Stub, rows: BudgetTable, tier: Any
+) -> None:
+    result = asked(service_tier=tier)
+    assert (result.status, result.error["param"]) == (400, "service_tier")
+    assert "flex" in result.error["message"]
+    assert (upstream(stub), book(rows)["used"]) == ([], 0)
+    assert asked("", service_tier=tier).status == 200
+
+
+@pytest.mark.parametrize("tier", [None, "auto", "default", "flex"])
+def test_usual_service_tiers_are_taken(stub: Stub, rows: BudgetTable, tier: Any) -> None:
+    assert asked(service_tier=tier).status == 200
+    assert book(rows) == {"used": USAGE_NANO, "held": 0}
+
+
+JUDGE = {"backend": {"S": "openai"}, "model": {"S": "judge-1"}}
+MODELS = {"L": [{"S": name} for name in ("champion", "previous", "base")]}
+
+
+def by_model(**answers: Any) -> Any:
+    """Answers by the name of who is asked, without its punctuation; others with COMPLETION."""
+
+    def respond(handler: Any) -> None:
+        name = "".join(filter(str.isalnum, handler.request_seen.json()["model"]))
+        answers.get(name, replies(200, COMPLETION))(handler)
+
+    return respond
+
+
+def says(text: str, **changes: Any) -> Any:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+    return replies(200, {**COMPLETION, "choices": [{**choice, "finish_reason": "stop"}], **changes})
+
+
+def ensemble(rows: BudgetTable, **judge: Any) -> None:
+    priced(rows, ensemble={"M": {"models": MODELS, "n": {"N": "3"}, "by": {"S": "vote"}, **judge}})
+    rows.items["project#shop", "champion"]["previous"] = {"S": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "lost"),
+    [(cuts, 1), (replies(504, {}), 1), (replies(200, "{"), 1), (replies(500, {}), 0)],
+    ids=["breaks off", "too late", "no completion", "refuses"],
+)
+def test_ensembles_model_that_may_have_written_something_is_paid(
+    stub: Stub, rows: BudgetTable, failure: Any, lost: int
+) -> None:
+    ensemble(rows)
+    stub.routes[UPSTREAM] = by_model(ftshop1=failure)
+    assert asked("9.0").status == 200
+    assert book(rows) == {"used": 2 * USAGE_NANO + lost * hold_of(), "held": 0}
+
+
+@pytest.mark.parametrize(("failure", "lost"), [(cuts, 2), (replies(500, {}), 0)])
+def test_judge_that_may_have_written_something_is_paid(
+    stub: Stub, rows: BudgetTable, failure: Any, lost: int
+) -> None:
+    """It is asked twice, the second time without settings that some models do not take."""
+    ensemble(rows, by={"S": "judge"}, judge={"M": JUDGE})
+    stub.routes[UPSTREAM] = by_model(ftshop1=says("Friday."), judge1=failure)
+    assert asked("9.0").status == 200
+    assert book(rows) == {"used": 3 * USAGE_NANO + lost * hold_of(), "held": 0}
+
+
+@pytest.mark.parametrize("told", [0, 1, 2])
+def test_ensembles_answers_without_a_usage_are_no_gift(
+    stub: Stub, rows: BudgetTable, told: int
+) -> None:
+    """Each is reckoned as the others, or as a whole ask where none told any."""
+    ensemble(rows)
+    answers = [says("Yes.", usage=None)] * (3 - told) + [says("Yes.")] * told
+    stub.routes[UPSTREAM] = by_model(ftshop1=answers[0], smollm2=answers[1], ftshop2=answers[2])
+    assert asked("9.0").status == 200
+    assert book(rows)["used"] == 3 * (USAGE_NANO if told else hold_of())
+
+
 def test_stream_costs_its_usage(stub: Stub, rows: BudgetTable) -> None:
     piece = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Monday."}}]}
     last = {"choices": [], "usage": COMPLETION["usage"]}

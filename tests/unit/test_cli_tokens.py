@@ -16,6 +16,7 @@ from dropforge.backends.tokens import Tokens
 from dropforge.cli import app
 from dropforge.cli.deployment import PARAMETER, Deployment
 from dropforge.serve.tokens import TOKEN
+from lambdas.chat.callers import CALLER_SECONDS
 from tests.support.gateway import Gateway
 from tests.support.world import World
 
@@ -74,11 +75,45 @@ def test_list_shows_everything_but_secrets(dropforge: Dropforge) -> None:
     other, _ = made(dropforge, "bank")
     shown = dropforge("list").stdout
     line = next(line for line in shown.splitlines() if name in line)
-    for text in ("web site", "shop, bank", "gold", "$0.00 of $12.50", "never", "active"):
+    for text in ("web site", "shop, bank", "gold", "$0.00 of $12.50", "active"):
         assert text in line
+    assert "never" in shown
+    assert "plan" not in dropforge("list", "-p", "nowhere").stdout
     assert token not in shown
     assert other in shown
     assert other not in dropforge("list", "-p", "shop").stdout
+
+
+@pytest.mark.parametrize("width", [80, 50, 20])
+def test_list_on_a_narrow_terminal_shows_whole_ids_and_days(
+    dropforge: Dropforge, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    module = importlib.import_module("dropforge.cli.app")
+    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=width))
+    arn = "arn:aws:iam::123456789012:role/a-service-with-a-long-name"
+    who = dropforge("create", "shop", "bank", "--principal", arn, "-q").stdout.strip()
+    name, _ = made(dropforge, "shop", "bank", "--budget", "1250", "--name", "the web site, new")
+    dropforge("rotate", name)
+    shown = dropforge("list").stdout
+    lines = shown.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("df-")] == [who, name, who]
+    assert lines[-1] == f"{who} is {arn}"
+    assert max(map(len, lines[:-1])) <= width
+    assert lines[0].startswith("id")
+    assert "…" not in shown
+    if width == 80:
+        assert lines[0].split() == ["id", "name", "projects", "plan", "spent", "created", "state"]
+        assert time.strftime("%Y-%m-%d") in next(line for line in lines if name in line)
+
+
+def test_revoked_principal_is_told_by_name_and_no_authorizer_is_asked(
+    dropforge: Dropforge, gateway: Gateway
+) -> None:
+    arn = "arn:aws:iam::123456789012:role/web"
+    public = dropforge("create", "shop", "--principal", arn, "-q").stdout.strip()
+    told = dropforge("revoke", public).stdout
+    assert told == f"revoked: {arn} is refused within {CALLER_SECONDS:g} s\n"
+    assert gateway.flushed == []
 
 
 def test_empty_list_says_how_to_make_one(dropforge: Dropforge) -> None:

@@ -93,6 +93,25 @@ def test_stream_cut_anywhere_is_the_same_answer(cuts: list[int], crlf: bool) -> 
     assert whole["usage"] == COMPLETION["usage"]
 
 
+def test_what_else_a_message_has_is_joined_too() -> None:
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": "", "refusal": None, "reasoning_content": "Let me "},
+        {"reasoning_content": "see.", "annotations": []},
+        {"content": "Yes", "annotations": [{"type": "url_citation"}]},
+        {"content": ".", "refusal": "I may "},
+        {"refusal": "not."},
+    ]
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": d}]} for d in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    assert assembled(sse(*chunks))["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": "Yes.",
+        "reasoning_content": "Let me see.",
+        "annotations": [[{"type": "url_citation"}]],
+        "refusal": "I may not.",
+    }
+
+
 def test_what_comes_after_the_end_is_not_waited_for() -> None:
     def parts() -> Any:
         yield sse(*CHUNKS) + DONE

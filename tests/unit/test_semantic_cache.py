@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 from cache_table import CACHE_TABLE, CacheTable, copied
-from chat_front import COMPLETION, UPSTREAM, Result, invoked, served, shop, upstream_requests
+from chat_front import (
+    COMPLETION,
+    SAGEMAKER,
+    UPSTREAM,
+    Result,
+    invoked,
+    served,
+    shop,
+    upstream_requests,
+)
 from http_stub import Stub, StubHandler, hangs, replies
 from test_answer_cache import asked, rated, state
 from test_shadow_handler import record
@@ -178,6 +187,18 @@ def test_without_embeddings_the_model_answers(stub: Stub, rows: CacheTable, trou
     result = put(RETURN_SAME)
 
     assert (state(result), result.status) == ("miss", 200)
+
+
+def test_embeddings_that_sleep_cost_no_afterwork(
+    stub: Stub, rows: CacheTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = rows.items["project#shop", "config"]["serve"]["M"]
+    served["embeddings"]["M"]["backend"] = {"S": "sagemaker"}
+    stub.routes[SAGEMAKER] = replies(400, {}, x_amzn_ErrorType="ValidationError")
+    assert put(RETURN).status == 200
+    line = json.loads(capsys.readouterr().out)
+    assert line["EmbeddingFailed"] == 1
+    assert "AfterworkFailed" not in line
 
 
 def test_nobody_waits_for_an_embedding_with_nothing_to_compare(

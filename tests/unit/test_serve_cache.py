@@ -19,6 +19,7 @@ from dropforge.serve.cache import (
     worth_keeping,
 )
 from dropforge.serve.routing import Route
+from dropforge.serve.streams import Assembly, chunks
 
 ROUTE = Route("shop", "v2", "champion", "openai", "ft:shop:2")
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Where is my order?"}]}
@@ -74,7 +75,14 @@ def test_what_may_change_an_answer_stays(field: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"n": 2}, {"tools": [{}]}, {"modalities": ["audio"]}, {"web_search_options": {"a": 1}}],
+    [
+        {"n": 2},
+        {"tools": [{}]},
+        {"modalities": ["audio"]},
+        {"web_search_options": {"a": 1}},
+        {"logprobs": True},
+        {"top_logprobs": 2},
+    ],
 )
 def test_requests_without_one_lasting_text_are_not_cacheable(field: dict[str, Any]) -> None:
     assert cacheable({**ASK, **field}, ROUTE, None) is None
@@ -90,6 +98,36 @@ def test_text_is_cacheable_though_its_modality_is_named() -> None:
 def test_what_is_no_answer_is_not_worth_keeping(completion: Any) -> None:
     assert worth_keeping(ANSWER)
     assert not worth_keeping(completion)
+
+
+@pytest.mark.parametrize(
+    ("beside", "worth"),
+    [
+        ({"refusal": "I may not."}, False),
+        ({"tool_calls": [{"id": "1"}]}, False),
+        ({"annotations": [{"type": "url_citation"}]}, False),
+        ({"audio": {"id": "a"}}, False),
+        ({"function_call": {"name": "f"}}, False),
+        ({"reasoning_content": "Let me see."}, True),
+        ({"role": "assistant", "refusal": None, "annotations": [], "tool_calls": []}, True),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_more_than_its_text_is_not_worth_keeping(
+    beside: dict[str, Any], worth: bool
+) -> None:
+    message = {"content": "Here.", **beside}
+    assert worth_keeping({"choices": [{"message": message, "finish_reason": "stop"}]}) is worth
+    [role, delta, end, _] = chunks({"choices": [{"message": message, "finish_reason": "stop"}]})
+    assembly = Assembly()
+    for chunk in (role, delta, end):
+        assembly.add(chunk)
+    assert worth_keeping(assembly.completion()) is worth
+
+
+def test_log_probabilities_are_not_kept_though_nobody_asked() -> None:
+    choice = {**ANSWER["choices"][0], "logprobs": {"content": [{"token": "Here"}]}}
+    assert not worth_keeping({"choices": [choice]})
 
 
 def sealed(at: int = 1000, hours: float = 1) -> tuple[CacheKey, Entry]:
