@@ -29,7 +29,7 @@ from dropforge.export.mapping import Names
 from dropforge.export.objects import Objects
 from dropforge.export.rows import Conversation, Rejected
 from dropforge.export.shapes import Said
-from dropforge.project import Columns, Roles
+from dropforge.project.data import Columns, Roles
 from spark.table import ROWS, batch, records
 
 if TYPE_CHECKING:
