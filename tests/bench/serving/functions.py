@@ -63,6 +63,7 @@ def environment(upstream: Upstream, api: RuntimeApi, asset: Path) -> dict[str, s
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_ENDPOINT_URL": upstream.url,
         "DROPFORGE_TABLE": "registry",
+        "DROPFORGE_CACHE_TABLE": "cache",
         "DROPFORGE_PROVIDERS": json.dumps({"openai": access}),
     }
 
