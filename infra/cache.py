@@ -5,7 +5,6 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -13,6 +12,7 @@ from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.function import Function
 from infra.permissions import Grant, acknowledge
+from infra.queues import encrypted_queue, feed
 
 KEEP_HOURS = 4
 """A check that was not made by then is given up: it is one of many."""
@@ -40,9 +40,13 @@ class AnswerCache(Construct):
         super().__init__(scope, name)
         self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
         self.table = self._table()
-        self.letters = self._queue("DeadLetters", keep=cdk.Duration.days(LETTERS_DAYS))
-        self.queue = self._queue(
+        self.letters = encrypted_queue(
+            self, "DeadLetters", self._key, keep=cdk.Duration.days(LETTERS_DAYS)
+        )
+        self.queue = encrypted_queue(
+            self,
             "Checks",
+            self._key,
             keep=cdk.Duration.hours(KEEP_HOURS),
             visibility=cdk.Duration.seconds(VISIBILITY_FACTOR * settings.functions.check.timeout_s),
             dead_letters=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.letters),
@@ -76,14 +80,7 @@ class AnswerCache(Construct):
 
     def feed(self, check: Function) -> None:
         """Hand each message to the function; what it reports comes again."""
-        check.function.add_event_source(
-            sources.SqsEventSource(
-                self.queue,
-                batch_size=BATCH,
-                max_concurrency=MAX_CONCURRENCY,
-                report_batch_item_failures=True,
-            )
-        )
+        feed(self.queue, check, batch=BATCH, at_once=MAX_CONCURRENCY)
 
     def _table(self) -> dynamodb.Table:
         table = dynamodb.Table(
@@ -99,22 +96,3 @@ class AnswerCache(Construct):
         )
         acknowledge(table, "DDB3", NO_BACKUP)
         return table
-
-    def _queue(
-        self,
-        name: str,
-        *,
-        keep: cdk.Duration,
-        visibility: cdk.Duration | None = None,
-        dead_letters: sqs.DeadLetterQueue | None = None,
-    ) -> sqs.Queue:
-        return sqs.Queue(
-            self,
-            name,
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=self._key,
-            enforce_ssl=True,
-            retention_period=keep,
-            visibility_timeout=visibility,
-            dead_letter_queue=dead_letters,
-        )

@@ -21,6 +21,7 @@ from infra.model_registry import ModelRegistry
 from infra.permissions import Grant, acknowledge_wildcards
 from infra.pipeline_functions import answers_waiting_runs, pipeline_functions
 from infra.promotion import Promotion
+from infra.queues import encrypted_queue
 from infra.schedule import Schedule
 from infra.spark import Spark
 from infra.training import TrainingRole, image_uri, runs_training_jobs
@@ -41,8 +42,12 @@ class PipelineStack(cdk.Stack):
         super().__init__(scope, name, description="Dropforge: from a dropped file to a model")
         self._settings, self._data = settings, data
         self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
-        self.drop_letters = self._queue("DropDeadLetters", keep=cdk.Duration.days(14))
-        self.event_letters = self._queue("EventDeadLetters", keep=cdk.Duration.days(14))
+        self.drop_letters = encrypted_queue(
+            self, "DropDeadLetters", self._key, keep=cdk.Duration.days(14)
+        )
+        self.event_letters = encrypted_queue(
+            self, "EventDeadLetters", self._key, keep=cdk.Duration.days(14)
+        )
         self.functions = pipeline_functions(self, settings, data, self.event_letters)
         self.functions |= Promotion(self, "Promotion", settings, data, self.event_letters).functions
         ModelRegistry(self, "Models")
@@ -70,29 +75,12 @@ class PipelineStack(cdk.Stack):
             key_arn=self._data.key_arn,
         )
 
-    def _queue(
-        self,
-        name: str,
-        *,
-        keep: cdk.Duration,
-        visibility: cdk.Duration | None = None,
-        dead_letters: sqs.DeadLetterQueue | None = None,
-    ) -> sqs.Queue:
-        return sqs.Queue(
-            self,
-            name,
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=self._key,
-            enforce_ssl=True,
-            retention_period=keep,
-            visibility_timeout=visibility,
-            dead_letter_queue=dead_letters,
-        )
-
     def _feed(self, drop: Function) -> None:
         """Exports, and each project's project.yaml and golden.jsonl, reach the drop function."""
-        queue = self._queue(
+        queue = encrypted_queue(
+            self,
             "Drops",
+            self._key,
             keep=cdk.Duration.days(4),
             visibility=cdk.Duration.seconds(
                 VISIBILITY_FACTOR * self._settings.functions.drop.timeout_s

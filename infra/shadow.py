@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -12,6 +11,7 @@ from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.function import Function
 from infra.permissions import Grant
+from infra.queues import encrypted_queue, feed
 
 KEEP_HOURS = 1
 """A chat that no challenger was asked by then is given up: it is one of many."""
@@ -32,9 +32,13 @@ class ShadowQueue(Construct):
     def __init__(self, scope: Construct, name: str, settings: Settings, data: DataStack) -> None:
         super().__init__(scope, name)
         self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
-        self.letters = self._queue("DeadLetters", keep=cdk.Duration.days(LETTERS_DAYS))
-        self.queue = self._queue(
+        self.letters = encrypted_queue(
+            self, "DeadLetters", self._key, keep=cdk.Duration.days(LETTERS_DAYS)
+        )
+        self.queue = encrypted_queue(
+            self,
             "Chats",
+            self._key,
             keep=cdk.Duration.hours(KEEP_HOURS),
             visibility=cdk.Duration.seconds(
                 VISIBILITY_FACTOR * settings.functions.shadow.timeout_s
@@ -48,30 +52,4 @@ class ShadowQueue(Construct):
 
     def feed(self, shadow: Function) -> None:
         """Hand each message to the function; what it reports comes again."""
-        shadow.function.add_event_source(
-            sources.SqsEventSource(
-                self.queue,
-                batch_size=BATCH,
-                max_concurrency=MAX_CONCURRENCY,
-                report_batch_item_failures=True,
-            )
-        )
-
-    def _queue(
-        self,
-        name: str,
-        *,
-        keep: cdk.Duration,
-        visibility: cdk.Duration | None = None,
-        dead_letters: sqs.DeadLetterQueue | None = None,
-    ) -> sqs.Queue:
-        return sqs.Queue(
-            self,
-            name,
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=self._key,
-            enforce_ssl=True,
-            retention_period=keep,
-            visibility_timeout=visibility,
-            dead_letter_queue=dead_letters,
-        )
+        feed(self.queue, shadow, batch=BATCH, at_once=MAX_CONCURRENCY)
