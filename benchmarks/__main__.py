@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.figures import PAGE, ROOT, SECTIONS, Figure, write
 from dropforge.artifacts import Verdict, evaluation_key
 from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
-from tests.bench.figures import PAGE, ROOT, SECTIONS, Figure, write
 from tests.e2e.conftest import Instance, three_free_ports
 
 TICKETS = ROOT / "examples/tickets.csv"
@@ -116,21 +116,21 @@ def _quality(instance: Instance) -> Iterator[Figure]:
 
 def data_figures() -> Iterator[Figure]:
     """The data stages against their peers."""
-    from tests.bench.data import figures  # needs the peers' environment
+    from benchmarks.data import figures  # needs the peers' environment
 
     return figures()
 
 
 def training_figures() -> Iterator[Figure]:
     """Fine-tuning on the CPU against TRL, and a job that is killed and resumed."""
-    from tests.bench.training import figures  # needs the peers' environment
+    from benchmarks.training import figures  # needs the peers' environment
 
     return figures()
 
 
 def judging_figures() -> Iterator[Figure]:
     """Simulations of the statistics, how long judges are waited for, and attacks on them."""
-    from tests.bench import judges, judging  # the embedder takes a second to load
+    from benchmarks import judges, judging  # the embedder takes a second to load
 
     yield from judges.figures()
     yield from judging.figures()
@@ -138,35 +138,35 @@ def judging_figures() -> Iterator[Figure]:
 
 def serving_figures() -> Iterator[Figure]:
     """The chat function against the servers that do its job."""
-    from tests.bench.serving import figures  # needs the peers' environments
+    from benchmarks.serving import figures  # needs the peers' environments
 
     return figures()
 
 
 def load_figures() -> Iterator[Figure]:
     """Many clients at once through the deployed API of the local default."""
-    from tests.bench.serving.deployed import figures  # needs a machine for itself, too
+    from benchmarks.serving.deployed import figures  # needs a machine for itself, too
 
     return figures()
 
 
 def cache_figures() -> Iterator[Figure]:
     """What a semantic cache serves wrongly, and what looking costs."""
-    from tests.bench.semantic import figures
+    from benchmarks.semantic import figures
 
     return figures()
 
 
 def ensemble_figures() -> Iterator[Figure]:
     """Right answers of several simulated models, against one alone."""
-    from tests.bench.ensemble import figures
+    from benchmarks.ensemble import figures
 
     return figures()
 
 
 def cost_figures() -> Iterator[Figure]:
     """List prices: docs/cost.md and its plot."""
-    from tests.bench.cost import figures
+    from benchmarks.cost import figures
 
     return figures()
 

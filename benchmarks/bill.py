@@ -1,6 +1,6 @@
 """What it costs to run the API, and two ways of running it always on: list prices, no credits.
 
-Reads nothing; `python -m tests.bench cost` writes docs/cost.md and docs/cost.svg from it. Models,
+Reads nothing; `python -m benchmarks cost` writes docs/cost.md and docs/cost.svg from it. Models,
 their training and people's time are in no number: they are the same either way.
 """
 

@@ -1,14 +1,14 @@
-"""docs/cost.md and docs/cost.svg: `python -m tests.bench cost`. No number in them stands here."""
+"""docs/cost.md and docs/cost.svg: `python -m benchmarks cost`. No number in them stands here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dropforge import bill
+from benchmarks import bill
+from benchmarks.figures import ROOT, Figure
 from dropforge.page import STYLE
 from dropforge.plots import Line, Rest, curves
 from infra.config import settings_from
-from tests.bench.figures import ROOT, Figure
 
 PAGE, PLOT = ROOT / "docs/cost.md", ROOT / "docs/cost.svg"
 WAITS = (0.5, 2.0, 8.0)
@@ -53,7 +53,7 @@ def page() -> str:
     metrics = bill.METRICS_IN_USE * bill.PRICES["CloudWatch metrics"].usd
     return f"""# What the API costs to run
 
-Written by `python -m tests.bench cost` from the price table in `dropforge/bill.py`: list prices of
+Written by `python -m benchmarks cost` from the price table in `benchmarks/bill.py`: list prices of
 {bill.REGION}, {bill.CHECKED}, as far as they could be checked, without free tiers, discounts and
 taxes. Models, their answers, training and storage are in no number here: they cost the same
 whatever stands in front of them.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench import deduplicate, redact, stage, validate
-from tests.bench.figures import Figure
+from benchmarks import deduplicate, redact, stage, validate
+from benchmarks.figures import Figure
 
 
 def figures() -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.deduplicate`: near-duplicate detection, Dropforge against its peers.
+"""`python -m benchmarks.deduplicate`: near-duplicate detection, Dropforge against its peers.
 
 Each contestant gets the same file in a process of its own and names the rows that it takes for
 near-duplicates of an earlier one. Only that is measured, in CPU time of all its threads, and the
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dropforge.deduplicate import THRESHOLD
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).with_name("peers")
 WORDS_A_ROW = 100
 SMALL, LARGE = 100_000, 1_000_000

@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from benchmarks.figures import ROOT, Figure
 from dropforge.serve.ensemble import ballot, chosen, shuffled, vote
 from dropforge.statistics.intervals import wilson
-from tests.bench.figures import ROOT, Figure
 
 QUESTIONS = 4000
 JUDGE_RIGHT = 0.8

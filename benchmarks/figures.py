@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/benchmarks.md"
 SECTIONS = {
     "demo": "The whole pipeline on this machine",
@@ -30,7 +30,7 @@ HEAD = """# Benchmarks
 
 Written by `make bench`; a section is replaced as a whole, by the run whose date and machine it
 names. CPU-seconds are user and system time on one thread; peers run in the same run, on the same
-input, in environments of their own (`requirements/peers*`).
+input, in environments of their own (locked in `benchmarks/requirements/`).
 """
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.gpu`: LoRA of an 8B-parameter Llama on one GPU, packed to 4096 tokens.
+"""`python -m benchmarks.gpu`: LoRA of an 8B-parameter Llama on one GPU, packed to 4096 tokens.
 
 training/train.py as a platform runs it, and TRL's SFTTrainer where it can be imported, one after
 the other on the same random weights and rows; nothing is downloaded. Prints a row of a Markdown
@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PEER = Path(__file__).with_name("peers") / "trl_sft.py"
 PEAK_FLOPS = 989e12
 """Dense bf16 of an H100 SXM (NVIDIA H100 data sheet: 1,979 TFLOP/s with sparsity)."""
@@ -195,7 +195,7 @@ def ours(folder: Path, shape: Shape, checkpointing: bool) -> Measured:
     rates = [float(x) for x in re.findall(r"^step=.*\btokens_per_second=(\S+)", printed, re.M)]
     peaks = [float(x) for x in re.findall(r"\bmax_memory_gb=(\S+)", printed)]
     settings = environment(folder, "profile", shape, checkpointing)
-    told = _run([sys.executable, "-m", "tests.bench.gpu", "--profile"], settings).splitlines()[-1]
+    told = _run([sys.executable, "-m", "benchmarks.gpu", "--profile"], settings).splitlines()[-1]
     speed = statistics.harmonic_mean(rates[WARMUP_STEPS:])
     return Measured("training/train.py", speed, max(peaks, default=0) * 1e9, json.loads(told))
 

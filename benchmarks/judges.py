@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.figures import Figure
 from dropforge.judge import Pair, compare_arm, judge_pairs, make_sample
 from dropforge.project import ProjectConfig
 from dropforge.project.judging import Gate, Judging
@@ -17,7 +18,6 @@ from dropforge.settings import JudgeSettings
 from lambdas.judge.asking import Panel
 from serving.embeddings import Embedder
 from serving.judge import ReferenceJudge
-from tests.bench.figures import Figure
 from tests.support.attacks import ATTACKS
 from tests.support.tickets import example
 
@@ -66,7 +66,7 @@ def _waiting() -> Iterator[Figure]:
 @contextmanager
 def _upstream() -> Iterator[str]:
     """A judge that takes its time, in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "tests.bench.judges"]
+    command = [sys.executable, "-m", "benchmarks.judges"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

@@ -1,4 +1,4 @@
-"""What the statistics behind a verdict promise, simulated: `python -m tests.bench.judging`.
+"""What the statistics behind a verdict promise, simulated: `python -m benchmarks.judging`.
 
 Scores are drawn from models whose true win rate is known; each promise is then a share of runs:
 how often a model at the threshold passes, how often a good one does, how often an interval covers
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.figures import Figure
 from dropforge.judge.sampling import MIN_SCORED, SURE, stays_above
 from dropforge.statistics import (
     Counts,
@@ -30,7 +31,6 @@ from dropforge.statistics import (
     running_evidence,
     wilson,
 )
-from tests.bench.figures import Figure
 
 ALPHA = 0.05
 TICKETS = 200

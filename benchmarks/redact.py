@@ -1,4 +1,4 @@
-"""Redaction against its peers: `python -m tests.bench.redact`.
+"""Redaction against its peers: `python -m benchmarks.redact`.
 
 Every tool gets the same rows in the same run: rows per CPU-second on texts of about 100 words that
 hold nothing, one or two items; how many planted values of the common kinds are gone afterwards; and
@@ -19,7 +19,7 @@ from pathlib import Path
 from dropforge.clean.redact import Redactor, scan
 from tests.support.pii import Case, negatives, positives
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"
 BATCH = 250
 COMMON = ("EMAIL", "PHONE", "CARD", "IBAN", "SSN", "IP", "NAME")
@@ -105,7 +105,7 @@ def _ours(texts: list[str]) -> tuple[float, list[str]]:
 def _peer(script: str, asked: dict[str, str]) -> Run:
     def run(texts: list[str]) -> tuple[float, list[str]]:
         done = subprocess.run(
-            [str(PEERS), str(ROOT / "tests/bench/peers" / script)],
+            [str(PEERS), str(ROOT / "benchmarks/peers" / script)],
             input=json.dumps({"texts": texts, **asked}),
             capture_output=True,
             text=True,

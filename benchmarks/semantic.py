@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
+from benchmarks.figures import Figure
 from dropforge.serve.semantic import signature
 from serving.embeddings import Embedder
-from tests.bench.figures import Figure
 from tests.support.near_questions import QuestionPair, question_pairs
 
 DEFAULT, GPTCACHE, LOOSE = 0.93, 0.8, 0.85

@@ -1,4 +1,4 @@
-"""The clean stage as a whole: `python -m tests.bench.stage [quick]`.
+"""The clean stage as a whole: `python -m benchmarks.stage [quick]`.
 
 Reads seeded synthetic exports (chats of 100 words a row; long conversations) from a temporary
 folder; yields MB of export a CPU-second, by step, with and without redaction, the memory that
@@ -25,6 +25,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from statistics import median
 
+from benchmarks.figures import ROOT, Figure
 from dropforge.chat import encode_lines
 from dropforge.clean import Cleaning, Repeats, Tally, in_batches, settled
 from dropforge.clean.language import languages
@@ -32,7 +33,6 @@ from dropforge.clean.prepare import Candidate, Preparer, Rules
 from dropforge.clean.quality import verdicts
 from dropforge.clean.redact import Redactor, Scanned, scan
 from dropforge.export import read
-from tests.bench.figures import ROOT, Figure
 
 MB = 1_000_000
 _SPOKEN = (
@@ -250,7 +250,7 @@ def memory_figures(folder: Path, quick: bool) -> Iterator[Figure]:
     size = 100 * MB if quick else 1000 * MB
     large(path, size)
     began = time.monotonic()
-    done = _python("-m", "tests.bench.stage", "clean", str(path))
+    done = _python("-m", "benchmarks.stage", "clean", str(path))
     wall = time.monotonic() - began
     peak = int(done.split()[-1]) / 1024
     name = f"peak memory of cleaning {size // MB:,} MB"

@@ -1,4 +1,4 @@
-"""Training against its peer: `python -m tests.bench.training`.
+"""Training against its peer: `python -m benchmarks.training`.
 
 training/train.py and TRL's SFTTrainer train SmolLM2-135M-Instruct on the same tickets, with the
 adapters and settings of the demo (examples/project.yaml), one thread each, in turns in the same
@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from tests.bench.figures import ROOT, Figure
-from tests.bench.training_jobs import (
+from benchmarks.figures import ROOT, Figure
+from benchmarks.training_jobs import (
     CHECKPOINT_STEPS,
     HELD_OUT_ROWS,
     TRAIN_ROWS,

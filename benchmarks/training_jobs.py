@@ -1,4 +1,4 @@
-"""The jobs that `tests.bench.training` compares: the same rows and settings on both sides."""
+"""The jobs that `benchmarks.training` compares: the same rows and settings on both sides."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
+from benchmarks.figures import ROOT
 from dropforge.chat import ChatExample
 from dropforge.clean import Cleaning
 from dropforge.export import read
 from serving.weights import base_weights
-from tests.bench.figures import ROOT
 
 WEIGHTS = ROOT / "build/bench"
-PEERS = ROOT / "tests/bench/peers"
+PEERS = ROOT / "benchmarks/peers"
 PEER_PYTHON = ROOT / ".venv-peers/bin/python"
 TRAIN_ROWS, HELD_OUT_ROWS = 128, 40
 CHECKPOINT_STEPS = 10

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from benchmarks.figures import Figure
 from dropforge.chat_rules import problem
-from tests.bench.figures import Figure
 
 LINES = 60_000
 

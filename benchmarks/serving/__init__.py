@@ -1,4 +1,4 @@
-"""The chat function against its peers: `python -m tests.bench serving`.
+"""The chat function against its peers: `python -m benchmarks serving`.
 
 Two cores: one for what is measured, one for the stub upstream and for who asks (processes.py).
 """
@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.figures import Figure
+from benchmarks.figures import Figure
 
 
 def figures() -> Iterator[Figure]:
     """Cold answers, warm ones, streams, requests a CPU-second; takes about three minutes."""
-    from tests.bench.serving import cold, functions, gateways, processes, warm
+    from benchmarks.serving import cold, functions, gateways, processes, warm
 
     with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as name:
         folder = Path(name)

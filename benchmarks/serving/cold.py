@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.bench.figures import Figure
-from tests.bench.serving import functions
-from tests.bench.serving.processes import SUBJECT, Upstream, cpu_seconds, on_core
+from benchmarks.figures import Figure
+from benchmarks.serving import functions
+from benchmarks.serving.processes import SUBJECT, Upstream, cpu_seconds, on_core
 
 STARTS = 15
 

@@ -16,10 +16,10 @@ from statistics import quantiles
 
 import psutil  # type: ignore[import-untyped]
 
+from benchmarks.figures import Figure
+from benchmarks.serving import load
+from benchmarks.serving.processes import Upstream, upstream
 from dropforge.backends.pointers import promote
-from tests.bench.figures import Figure
-from tests.bench.serving import load
-from tests.bench.serving.processes import Upstream, upstream
 from tests.e2e.conftest import Instance, three_free_ports
 
 CLIENTS, SECONDS, DELAY = 32, 60.0, 0.05

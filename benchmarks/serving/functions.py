@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import ROOT
+from benchmarks.serving.processes import Upstream, cpu_seconds, start, stop
+from benchmarks.serving.runtime_api import Invocation, RuntimeApi
 from infra.asset import CHAT, Target, bundle
-from tests.bench.figures import ROOT
-from tests.bench.serving.processes import Upstream, cpu_seconds, start, stop
-from tests.bench.serving.runtime_api import Invocation, RuntimeApi
 
-PEERS = ROOT / "tests/bench/peers"
+PEERS = ROOT / "benchmarks/peers"
 PEER_VENV = ROOT / ".venv-peers-serving"
 EVENT = json.loads((ROOT / "tests/events/apigateway_chat_completions.json").read_text())
 HANDLER = "lambdas.chat.handler.handler"

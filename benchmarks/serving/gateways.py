@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.figures import ROOT, Figure
-from tests.bench.serving import functions, load
-from tests.bench.serving.processes import (
+from benchmarks.figures import ROOT, Figure
+from benchmarks.serving import functions, load
+from benchmarks.serving.processes import (
     OTHERS,
     Upstream,
     await_port,

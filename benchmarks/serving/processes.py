@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.bench.figures import ROOT
+from benchmarks.figures import ROOT
 
 CORES = sorted(os.sched_getaffinity(0))
 SUBJECT, OTHERS = CORES[0], CORES[-1]
@@ -55,7 +55,7 @@ class Upstream:
 @contextmanager
 def upstream() -> Iterator[Upstream]:
     """A stub of its own, on the core that is not the subject's."""
-    command = [sys.executable, "-m", "tests.bench.serving.upstream", "--cpu", str(OTHERS)]
+    command = [sys.executable, "-m", "benchmarks.serving.upstream", "--cpu", str(OTHERS)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

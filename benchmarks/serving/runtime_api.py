@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.serving.processes import OTHERS, on_core
+from benchmarks.serving.processes import OTHERS, on_core
 
 PRELUDE_END = b"\0" * 8
 """Between a streamed answer's head and its body."""

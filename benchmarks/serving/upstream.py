@@ -1,6 +1,6 @@
 """The one stub that every subject asks, in a process of its own: a model, a registry, a secret.
 
-`python -m tests.bench.serving.upstream --cpu N` prints its URL. It speaks OpenAI's chat completions
+`python -m benchmarks.serving.upstream --cpu N` prints its URL. It speaks OpenAI's chat completions
 (streamed and whole), and as much of DynamoDB, SQS and Secrets Manager as the chat function uses: a
 write's condition always holds. What it took itself is kept and told at /stats, to be subtracted.
 """

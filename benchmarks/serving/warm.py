@@ -16,9 +16,9 @@ from statistics import median, quantiles
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.bench.figures import Figure
-from tests.bench.serving import functions
-from tests.bench.serving.processes import SUBJECT, Upstream, on_core
+from benchmarks.figures import Figure
+from benchmarks.serving import functions
+from benchmarks.serving.processes import SUBJECT, Upstream, on_core
 
 ROUNDS, EVENTS, STREAMS = 8, 250, 400
 PLAIN = {"cache": {"exact": False}}

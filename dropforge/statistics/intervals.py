@@ -49,7 +49,7 @@ def clustered(clusters: Sequence[Sequence[float]]) -> Interval:
 
     It covers 94 to 96 % from about 50 clusters on, with ties and with clusters of 1 to 4; less, to
     91 %, where a few clusters of 8 hold the rare losses. It was chosen by simulation
-    (`tests/bench/judging.py`): at 100 tickets in clusters of 1 to 4, resampling whole clusters
+    (`benchmarks/judging.py`): at 100 tickets in clusters of 1 to 4, resampling whole clusters
     covers 90 to 94 % by percentiles, 93 to 95 % by BCa or bootstrap-t, and takes far longer.
 
     Raises:

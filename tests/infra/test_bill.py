@@ -1,8 +1,8 @@
-"""What dropforge/bill.py says stands in the template, counted there."""
+"""What benchmarks/bill.py says stands in the template, counted there."""
 
 from __future__ import annotations
 
-from dropforge.bill import Template
+from benchmarks.bill import Template
 from infra.config import Settings
 from tests.infra.assembly import Assembly
 
@@ -19,7 +19,7 @@ def test_bill_counts_what_the_template_has(assembly: Assembly, settings: Setting
         web_lists=len(lists),
         web_rules=sum(len(found["Rules"]) for found in lists),
     )
-    assert counted == Template(), "dropforge/bill.py, then `python -m tests.bench cost`"
+    assert counted == Template(), "benchmarks/bill.py, then `python -m benchmarks cost`"
 
 
 def _metrics(alarm: dict[str, object]) -> int:

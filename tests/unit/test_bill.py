@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from dropforge import bill
-from tests.bench import cost
+from benchmarks import bill, cost
 
 NOTHING = bill.Request(
     wait_seconds=0, own_seconds=0, cache=False, budget=False, authorized=0, cold=0, log_kb=0,
@@ -82,12 +81,12 @@ def test_break_even_is_where_both_bills_are_the_same() -> None:
 
 
 def test_the_page_holds_what_the_table_gives() -> None:
-    assert cost.PAGE.read_text() == cost.page(), "python -m tests.bench cost"
+    assert cost.PAGE.read_text() == cost.page(), "python -m benchmarks cost"
 
 
 def test_the_plot_holds_what_the_table_gives_and_is_well_formed() -> None:
     drawn = cost.PLOT.read_text()
-    assert drawn == cost.plot(), "python -m tests.bench cost"
+    assert drawn == cost.plot(), "python -m benchmarks cost"
     root = ElementTree.fromstring(drawn)  # noqa: S314 - our own file
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "containers cost less from" in "".join(root.itertext())
