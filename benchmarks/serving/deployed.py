@@ -7,65 +7,38 @@ rate; what counts is that nobody gets an error, streamed or not. Rate limits are
 from __future__ import annotations
 
 import json
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import quantiles
 
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.figures import Figure
+from benchmarks.instance import PROJECT, champion, deployed
 from benchmarks.serving import load
 from benchmarks.serving.processes import Upstream, upstream
-from dropforge.backends.pointers import promote
-from tests.e2e.conftest import Instance, three_free_ports
+from tests.e2e.conftest import Instance
 
 CLIENTS, SECONDS, DELAY = 32, 60.0, 0.05
-PROJECT = "shop"
 PLENTY = {"rate_per_second": 10_000, "burst": 5_000}
 
 
 def figures(seconds: float = SECONDS) -> Iterator[Figure]:
     """Whole answers, then streamed ones; takes three minutes."""
-    with upstream() as stub, deployed(stub) as (instance, token):
+    with upstream() as stub, deployed(_context(stub)) as instance:
         stub.set(delay=DELAY, pace=0.005)
+        token = champion(instance, "ft:shop:2")
         yield from _figures("whole answers", instance, token, seconds, stream=False)
         yield from _figures("streams", instance, token, seconds, stream=True)
 
 
-@contextmanager
-def deployed(stub: Upstream) -> Iterator[tuple[Instance, str]]:
-    """An instance of its own, whose project's champion is the stub's model; and a token."""
-    providers = dict.fromkeys(("openai", "local"), f"{stub.url}/v1")
-    context = {
-        "providers": providers,
+def _context(stub: Upstream) -> dict[str, object]:
+    """The stub in place of the providers, and no rate limit in the way."""
+    return {
+        "providers": dict.fromkeys(("openai", "local"), f"{stub.url}/v1"),
         "plans": {"standard": PLENTY},
         "api.rate_per_second": PLENTY["rate_per_second"],
         "api.burst": PLENTY["burst"],
     }
-    with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as folder:
-        state = Path(folder) / "state"
-        instance = Instance(state, three_free_ports(), context)
-        try:
-            instance.local("up")
-            instance.read_env(state / "env")
-            yield instance, _champion(instance)
-        finally:
-            instance.local("down", check=False)
-
-
-def _champion(instance: Instance) -> str:
-    """Makes the stub's model the champion, without any training; a token for it."""
-    now = time.time()
-    about = {"version": "v1", "backend": "openai", "model_id": "ft:shop:2"}
-    instance.registry.put_config(
-        PROJECT, {"hash": "c0ffee", "backend": "openai", "model": "gpt-4.1-mini", "at": now}
-    )
-    instance.registry.put(PROJECT, "model#v1", {**about, "created_at": now})
-    promote(instance.registry, PROJECT, about, who="bench", why="load test", at=now)
-    return instance.token(PROJECT)
 
 
 def _figures(
