@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/benchmarks.md"
 SECTIONS = {
-    "demo": "The whole pipeline on this machine",
+    "loop": "The loop on this machine",
+    "demo": "The demo, over seeds",
+    "memory": "Memory of the local default",
     "data": "Data: near-duplicates, redaction, validation, the clean stage",
     "training": "Training: SmolLM2 on the CPU, against TRL",
     "judging": "Judging: the statistics by simulation, waiting for judges, attacks",
@@ -22,7 +24,7 @@ SECTIONS = {
     "ensemble": "Ensembles: votes and judges over simulated models",
     "load": "Serving under load: the deployed API of the local default",
     "cost": "What the API costs to run, by list prices",
-    "test": "The tests",
+    "lines": "Lines of code",
 }
 """By the name of the group of measurements, in the order of the page."""
 

@@ -73,7 +73,10 @@ class Judged(NamedTuple):
 
 
 def figures() -> Iterator[Figure]:
-    """Every figure about judging; takes four to five minutes of one core."""
+    """How long judges are waited for, attacks, simulations; four to five minutes of one core."""
+    from benchmarks import judges  # its embedder takes a second to load, in each worker below
+
+    yield from judges.figures()
     yield from _false_promotions()
     yield from _power()
     yield from _early_stops()

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.figures import Figure
 from benchmarks.instance import PROJECT, champion, deployed
-from benchmarks.serving import load
+from benchmarks.serving import clients
 from benchmarks.serving.processes import Upstream, upstream
 from tests.e2e.conftest import Instance
 
@@ -48,9 +48,9 @@ def _figures(
     body = json.dumps({**asked, "stream": stream}).encode()
     url = f"{instance.api_url}/v1/chat/completions"
     headers = {"Authorization": f"Bearer {token}", "Cache-Control": "no-store"}
-    load.run(url, body, headers, clients=CLIENTS, seconds=5)  # containers start
+    clients.run(url, body, headers, clients=CLIENTS, seconds=5)  # containers start
     before = _busy(instance)
-    found = load.run(url, body, headers, clients=CLIENTS, seconds=seconds)
+    found = clients.run(url, body, headers, clients=CLIENTS, seconds=seconds)
     emulator = (_busy(instance) - before) / found.seconds
     if found.bad:
         print(f"the first failure: {found.bad[:1000]!r}", flush=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.figures import ROOT, Figure
-from benchmarks.serving import functions, load
+from benchmarks.serving import clients, functions
 from benchmarks.serving.processes import (
     OTHERS,
     Upstream,
@@ -199,8 +199,8 @@ def _measured(gateway: Gateway, upstream: Upstream, folder: Path) -> Rate:
     return rate
 
 
-def _ask(gateway: Gateway, url: str, seconds: float) -> load.Load:
-    found = load.run(url, gateway.question, gateway.headers, clients=CLIENTS, seconds=seconds)
+def _ask(gateway: Gateway, url: str, seconds: float) -> clients.Load:
+    found = clients.run(url, gateway.question, gateway.headers, clients=CLIENTS, seconds=seconds)
     if found.failures or b"It ships on Monday" not in found.sample:
         raise RuntimeError(f"{gateway.name}: {found.failures} {found.sample[:500]!r}")
     return found
