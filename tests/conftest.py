@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,21 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(_OURS)]:
         del os.environ[name]
     os.environ.update(_INSTEAD)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long each folder took: seconds of its tests and fixtures, added up over the workers."""
+    seconds, tests = Counter[str](), Counter[str]()
+    for report in (one for kind in terminalreporter.stats.values() for one in kind):
+        if isinstance(report, pytest.TestReport):
+            folder = "/".join(report.nodeid.partition("::")[0].split("/")[:2])
+            seconds[folder] += report.duration
+            tests[folder] += report.when == "call"
+    if not seconds:
+        return
+    terminalreporter.section("seconds by folder")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:8.1f}  {folder:<18} {tests[folder]:5} tests")
 
 
 @pytest.fixture
