@@ -25,7 +25,11 @@ import psutil  # type: ignore[import-untyped]
 from local.settings import Settings, SetupError
 
 MARKER: Final = "DROPFORGE_LOCAL_INSTANCE"
-INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "SYSTEMROOT")
+INHERITED: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT"),
+    *("OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
+)
+"""The second line is how models are computed: threads, and the processor's vector units."""
 GRACE_SECONDS: Final = 10.0
 
 _started: Final[list[subprocess.Popen[bytes]]] = []

@@ -25,6 +25,7 @@ _INSTEAD = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "POWERTOOLS_METRICS_NAMESPACE": "Dropforge",
     "POWERTOOLS_SERVICE_NAME": "test",
+    "OMP_NUM_THREADS": "1",  # a model's threads and the other worker's would share the cores
 }
 
 settings.register_profile("dropforge", deadline=None, derandomize=True, max_examples=60)
@@ -32,10 +33,11 @@ settings.load_profile("dropforge")
 
 
 class OneInstance(LoadFileScheduling):
-    """A file's tests on one worker; all end-to-end tests on the same one, with one instance."""
+    """A file's tests on one worker; a folder's where they share an instance or a server."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+        folder = "/".join(nodeid.split("/")[:2])
+        return folder if folder in ("tests/e2e", "tests/serving") else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneInstance:

@@ -67,6 +67,21 @@ def test_stop_ends_the_service_and_what_it_started(own: Settings) -> None:
     assert up.down(own) == []
 
 
+def test_service_computes_as_the_person_asked_and_knows_no_profile_of_theirs(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    for name, value in {**asked, "AWS_PROFILE": "production"}.items():
+        monkeypatch.setenv(name, value)
+    up.start(own, [service(own)], lambda _: None, lambda _: None)
+    process = processes.running(own, "emulator")
+    assert process is not None
+    environment = process.environ()
+    up.down(own)
+    assert asked.items() <= environment.items()
+    assert "AWS_PROFILE" not in environment
+
+
 def test_orphans_of_a_killed_service_are_stopped_too(own: Settings) -> None:
     up.start(own, [service(own)], lambda _: None, lambda _: None)
     main = processes.running(own, "emulator")
