@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import boto3
 import msgspec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PIECE = 1 << 20
 _GONE = {"NoSuchKey", "NoSuchVersion", "404"}
+_LAST_OF_AN_UPLOAD = ("PutObject", "CompleteMultipartUpload")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -94,15 +95,35 @@ class Store:
             ContentType=_type(key),
         )
 
-    def upload(self, key: str, file: Path) -> str:
-        """Upload a file of any size, checksummed as a whole; returns the new object's version id.
+    def upload(self, key: str, file: Path) -> None:
+        """Upload a file of any size, checksummed as a whole. Nothing is asked but to write it.
 
         CRC-32, since botocore computes S3's CRC-64 only with the AWS CRT beside it.
         """
         checksum = {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
         extra = {**checksum, "ContentType": _type(key)}
         self._s3.upload_file(str(file), self.bucket, key, ExtraArgs=extra)
-        return self._s3.head_object(Bucket=self.bucket, Key=key)["VersionId"]
+
+    def upload_version(self, key: str, file: Path) -> str:
+        """Upload a file; returns the version id of these very bytes, whoever writes after them.
+
+        boto3's transfer keeps S3's answer to itself, so it is read where botocore has parsed it.
+        For one upload at a time on a client, to a bucket that keeps versions.
+        """
+        versions: list[str] = []
+
+        def note(parsed: dict[str, Any], **_: object) -> None:
+            versions.append(parsed.get("VersionId", ""))
+
+        events = self._s3.meta.events
+        for operation in _LAST_OF_AN_UPLOAD:
+            events.register(f"after-call.s3.{operation}", note)
+        try:
+            self.upload(key, file)
+        finally:
+            for operation in _LAST_OF_AN_UPLOAD:
+                events.unregister(f"after-call.s3.{operation}", note)
+        return versions[-1]
 
     def save(self, key: str, manifest: msgspec.Struct) -> None:
         """Write a manifest, readable by people too."""

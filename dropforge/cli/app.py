@@ -101,7 +101,7 @@ def _put_export(project: str, file: Path) -> Drop:
         fail(f"{project!r} is no project name: use lower-case letters, digits and dashes.")
     key = export_prefix(project) + file.name
     with console.status(f"uploading {file.name}"):
-        version = here.store.upload(key, file)
+        version = here.store.upload_version(key, file)
     return Drop(here.outputs.bucket, key, version, project, is_project_file=False)
 
 

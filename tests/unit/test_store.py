@@ -100,10 +100,40 @@ def test_same_upload_has_the_same_identity_whatever_its_name(
     """20 MB take several parts: the checksum still has to cover the whole."""
     file = tmp_path / "export.csv"
     file.write_bytes(b"a" * size)
-    versions = [store.upload(key, file) for key in ("one", "two")]
+    versions = [store.upload_version(key, file) for key in ("one", "two")]
     assert store.identity("one", versions[0]) == store.identity("two", versions[1])
     file.write_bytes(b"a" * (size - 1) + b"b")
-    assert store.identity("one", store.upload("one", file)) != store.identity("two", versions[1])
+    changed = store.upload_version("one", file)
+    assert store.identity("one", changed) != store.identity("two", versions[1])
+
+
+@pytest.mark.parametrize("size", [5, 20_000_000])
+def test_upload_asks_for_nothing_but_writing(tmp_path: Path, store: Store, size: int) -> None:
+    """Roles that may only write below a prefix have to be able to upload there."""
+    file, client = tmp_path / "rejected.jsonl", boto3.client("s3")
+    file.write_bytes(b"a" * size)
+    operations: set[str] = set()
+    client.meta.events.register("before-call.s3", lambda model, **_: operations.add(model.name))
+
+    Store(BUCKET, client).upload("rejected", file)
+
+    parts = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
+    assert operations == ({"PutObject"} if size == 5 else parts)
+    assert store.size("rejected") == size
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "CompleteMultipartUpload"])
+def test_version_is_that_of_the_upload_even_where_another_follows_at_once(
+    tmp_path: Path, store: Store, operation: str
+) -> None:
+    file, client = tmp_path / "export.csv", boto3.client("s3")
+    data = b"a" * (5 if operation == "PutObject" else 20_000_000)
+    file.write_bytes(data)
+    follow = f"after-call.s3.{operation}"
+    client.meta.events.register(follow, lambda **_: store.write("raced", "another's"))
+
+    assert store.read("raced", Store(BUCKET, client).upload_version("raced", file)) == data
+    assert store.read("raced") == b"another's"
 
 
 @pytest.mark.parametrize(
