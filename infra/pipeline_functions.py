@@ -254,7 +254,6 @@ def _background_functions(
                 reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
                 asks_endpoint(settings),
                 *converses(settings),
-                *converses(settings),
             ),
             {
                 **provider_environment(scope, settings, data),

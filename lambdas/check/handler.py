@@ -8,6 +8,7 @@ semantic hits only while that record proves that few are false.
 from __future__ import annotations
 
 import json
+import os
 import time
 from functools import cache
 from typing import Any
@@ -117,7 +118,7 @@ def _tell(project: str, *, false: bool, bound: float, off: bool) -> None:
     names = {"SemanticChecks": 1, "SemanticFalse": int(false), "SemanticBound": bound}
     numbers = {**names, "SemanticOff": int(off)}
     directive = {
-        "Namespace": "Dropforge",
+        "Namespace": os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Dropforge"),
         "Dimensions": [["project"]],
         "Metrics": [{"Name": name} for name in numbers],
     }

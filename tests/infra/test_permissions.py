@@ -12,14 +12,18 @@ from dropforge.backends.collected import Answers
 from dropforge.backends.registry import SUCCEEDED
 from dropforge.chat import Message
 from dropforge.collect import Kept
+from infra.config import settings_from
+from infra.data_stack import DataStack
 from infra.permissions import Grant
+from infra.pipeline_stack import PipelineStack
 from lambdas.schedule import handler as schedule
-from tests.infra.assembly import Assembly, listed, text
+from tests.infra.assembly import Assembly, listed, text, unbundled
 from tests.support.tickets import tickets_csv
 from tests.support.world import PROJECT, World
 
 BUCKET = "<DropforgeData:ExportsOutputFnGetAttBucket83908E77Arn063C8555>"
 RECIPES = "arn:<AWS::Partition>:s3:::jumpstart-cache-prod-<AWS::Region>/recipes/*"
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1"
 UNSCOPED = {
     # Actions for which AWS offers no resource, by the service authorization reference.
     "cloudwatch:PutMetricData",
@@ -197,6 +201,19 @@ def test_service_roles_are_assumed_for_this_account_only(assembly: Assembly) -> 
             if service not in ("lambda.amazonaws.com", "apigateway.amazonaws.com"):
                 condition = statement["Condition"]["StringEquals"]
                 assert condition["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}, name
+
+
+def test_nothing_is_granted_twice_to_a_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is optional, too. CDK would write such a statement once, and hide it."""
+    granted: list[tuple[str, Grant]] = []
+    monkeypatch.setattr(Grant, "to", lambda grant, role: granted.append((role.node.path, grant)))
+    settings = settings_from({"bedrock_judges": ["us.amazon.nova-pro-v1:0"], "spark.image": IMAGE})
+    app = unbundled()
+
+    PipelineStack(app, "Pipeline", settings, DataStack(app, "Data", settings))
+
+    assert len(granted) > 100
+    assert [g for n, g in enumerate(granted) if g in granted[:n]] == []
 
 
 def test_a_wildcard_without_a_reason_is_refused() -> None:

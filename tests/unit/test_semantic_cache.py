@@ -263,8 +263,13 @@ def test_a_right_hit_is_counted_once_however_often_it_comes(
 
 
 def test_a_hit_of_another_meaning_counts_as_false_and_tells(
-    stub: Stub, rows: CacheTable, deliver: Delivered, capsys: pytest.CaptureFixture[str]
+    stub: Stub,
+    rows: CacheTable,
+    deliver: Delivered,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Shop")
     proven(rows, checks=180)
     put(RETURN)
     put(RETURN_SAME)
@@ -278,6 +283,7 @@ def test_a_hit_of_another_meaning_counts_as_false_and_tells(
     [numbers] = map(json.loads, told)
     assert (numbers["SemanticFalse"], numbers["SemanticOff"]) == (1, 1)
     assert numbers["SemanticBound"] > 0.02
+    assert [d["Namespace"] for d in numbers["_aws"]["CloudWatchMetrics"]] == ["Shop"]
     assert "ships" not in told[0]
 
 
