@@ -95,12 +95,17 @@ def render(run: Item) -> RenderableType:
 
 
 def _detail(run: Item, stage: str, *, done: bool) -> RenderableType:
-    text = Text(describe(run, stage))
+    """What a stage tells: while it can be counted a bar, with the figures in a line of their own,
+    so that no narrow terminal cuts them."""
     counted = _counted(run, stage)
     if done or counted is None:
-        return text
-    bar = ProgressBar(total=counted[1], completed=counted[0], width=24)
-    return Group(bar, text)
+        return Text(describe(run, stage))
+    lines = Table.grid()
+    if stage == "train":
+        lines.add_row(Text("; ".join([_trainer(run), *_given_up(run)])))
+    lines.add_row(ProgressBar(total=counted[1], completed=counted[0], width=24))
+    lines.add_row(Text(", ".join(_learned(run)) if stage == "train" else describe(run, stage)))
+    return lines
 
 
 def _counted(run: Item, stage: str) -> tuple[float, float] | None:
@@ -157,7 +162,16 @@ def _validate(run: Item) -> str:
 def _train(run: Item) -> str:
     if "train" not in run:
         return ""
-    parts = [f"{run['train']['model']} on {run['train']['backend']}"]
+    return "; ".join([", ".join([_trainer(run), *_learned(run)]), *_given_up(run)])
+
+
+def _trainer(run: Item) -> str:
+    return f"{run['train']['model']} on {run['train']['backend']}"
+
+
+def _learned(run: Item) -> list[str]:
+    """How far training is, and how well it goes."""
+    parts = []
     progress: dict[str, Any] = run.get("progress", {})
     if progress.get("steps"):
         parts.append(f"step {progress['step']}/{progress['steps']}")
@@ -169,8 +183,11 @@ def _train(run: Item) -> str:
         parts.append(str(progress["note"]))
     if run.get("parity", {}).get("tokens"):
         parts.append(f"served as trained ({run['parity']['tokens']} tokens compared)")
-    given_up = [f"{t['backend']} given up: {t['error']}" for t in run.get("tried", [])]
-    return "; ".join([", ".join(parts), *given_up])
+    return parts
+
+
+def _given_up(run: Item) -> list[str]:
+    return [f"{t['backend']} given up: {t['error']}" for t in run.get("tried", [])]
 
 
 def _judge(run: Item) -> str:

@@ -413,6 +413,29 @@ def test_run_is_drawn_with_a_mark_for_each_stage(status: str, marks: str) -> Non
     assert ("NO_DATA: [x]" in drawn) == (status == FAILED)
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("note", ["running", "openai does not answer"])
+def test_training_shows_whole_step_and_losses_on_any_terminal(width: int, note: str) -> None:
+    progress = {"step": 190, "steps": 190, "train_loss": 0.151, "eval_loss": 0.163, "note": note}
+    train = {"model": "smollm2-135m-instruct", "backend": "openai", "version": "v1"}
+    run = {**RUN, "stage": "train", "train": train, "progress": progress}
+    run = {name: value for name, value in run.items() if name != "judge"}
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(render(run))
+    lines = captured.get().splitlines()
+    assert any("step 190/190, loss 0.15, validation 0.16" in line for line in lines)
+    assert note in " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= width
+
+
+def test_judging_shows_its_count_beside_no_bar() -> None:
+    console = Console(width=60)
+    with console.capture() as captured:
+        console.print(render(RUN))
+    assert "15/15 test tickets" in map(str.strip, captured.get().splitlines())
+
+
 def test_watching_prints_each_new_line_once_and_ends_with_the_run() -> None:
     runs = iter(
         [None, RUN, RUN, {**RUN, "status": SUCCEEDED, "stage": "promote", "promoted": True}]
