@@ -7,7 +7,6 @@ Each is run as a newcomer runs it, on an instance of its own with an empty folde
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from benchmarks import instance
-from benchmarks.figures import ROOT, Figure
+from benchmarks.figures import ROOT, Figure, output
 from dropforge.artifacts import Evaluation, Verdict, evaluation_key
 from local.bad_exports import FEW, SHUFFLED
 from tests.e2e.conftest import Instance
@@ -73,17 +72,8 @@ def _demo(seed: int) -> Outcome:
     with instance.new() as running:
         here = running.state.parent
         _examples(here, seed)
-        done = subprocess.run(
-            [sys.executable, "-m", "local", "demo"],
-            cwd=here,
-            env={**running.environment, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        print(done.stdout, flush=True)
-        if done.returncode:
-            raise SystemExit(f"the demo with seed {seed} failed:\n{done.stderr}")
+        command = [sys.executable, "-m", "local", "demo"]
+        print(output(command, environment=running.environment, folder=here), flush=True)
         running.read_env(running.state / "env")
         return _outcome(running)
 

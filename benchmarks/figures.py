@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,3 +80,30 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
+
+
+def output(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    told: str | None = None,
+    folder: Path = ROOT,
+) -> str:
+    """What a command prints, its own settings beside this process's; `told` is its input.
+
+    Raises:
+        SystemExit: it failed; with all that it said.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        input=told,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        words = " ".join(map(str, command))
+        raise SystemExit(f"{words} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from benchmarks.figures import Figure
+from benchmarks.serving.processes import upstream
 from dropforge.judge import Pair, compare_arm, judge_pairs, make_sample
 from dropforge.project import ProjectConfig
 from dropforge.project.judging import Gate, Judging
@@ -27,7 +24,6 @@ MOST_RATIO = 1.3
 ATTACKED = 12
 """Tickets; every other answer is right, the others are right ones of another ticket."""
 MOST_SHIFT = 0.05
-_SAID = json.dumps({"winner": "tie", "confidence": 0.9})
 
 
 def figures() -> Iterator[Figure]:
@@ -42,10 +38,11 @@ def _waiting() -> Iterator[Figure]:
     )
     pairs = [Pair(example(i), "base", "a", "b", f"{i:016x}") for i in range(TICKETS)]
     seconds, processor = [], []
-    with _upstream() as url:
+    with upstream() as stub:
+        stub.set(delay=UPSTREAM_S, answer=json.dumps({"winner": "tie", "confidence": 0.9}))
         settings = JudgeSettings(
             bucket="b", table="t", providers={}, endpoint_name="e",
-            judge_base_url=url, judge_secret_arn="",
+            judge_base_url=f"{stub.url}/v1", judge_secret_arn="",
         )  # fmt: skip
         for _ in range(5):
             began, used = time.perf_counter(), time.process_time()
@@ -61,18 +58,6 @@ def _waiting() -> Iterator[Figure]:
         f"at most {MOST_RATIO}×",
         middle <= MOST_RATIO * IDEAL_S,
     )
-
-
-@contextmanager
-def _upstream() -> Iterator[str]:
-    """A judge that takes its time, in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "benchmarks.judges"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
-        finally:
-            process.terminate()
 
 
 def _attacks() -> Iterator[Figure]:
@@ -118,31 +103,3 @@ def _rate(judge: ReferenceJudge, attack: str | None) -> float:
         for p, j in zip(pairs, judged, strict=True)
     ]
     return compare_arm("base", samples, gate, ATTACKED).win_rate.point
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    message = {"role": "assistant", "content": _SAID}
-    body = json.dumps({"choices": [{"index": 0, "message": message}]}).encode()
-    head = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    try:
-        while True:
-            lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-            length = next(line for line in lines if line.startswith(b"content-length"))
-            await reader.readexactly(int(length.split(b":")[1]))
-            await asyncio.sleep(UPSTREAM_S)
-            writer.write(head.encode() + body)
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-
-
-async def _serve() -> None:
-    server = await asyncio.start_server(_answer, "127.0.0.1", 0, backlog=256)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve())

@@ -1,4 +1,4 @@
-"""What the statistics behind a verdict promise, simulated: `python -m benchmarks.judging`.
+"""What the statistics behind a verdict promise, simulated.
 
 Scores are drawn from models whose true win rate is known; each promise is then a share of runs:
 how often a model at the threshold passes, how often a good one does, how often an interval covers
@@ -308,8 +308,3 @@ def _rated_worse(
     arms = random.random(300) < share
     good = random.random(300) < np.where(arms, ours, theirs)
     return rating_evidence(list(zip(arms.tolist(), good.tolist(), strict=True)), told) >= 1 / ALPHA
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(f"{figure.name}: {figure.measured} ({figure.asked}: {figure.reached})", flush=True)

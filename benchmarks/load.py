@@ -10,12 +10,10 @@ import json
 from collections.abc import Iterator
 from statistics import quantiles
 
-import psutil  # type: ignore[import-untyped]
-
 from benchmarks.figures import Figure
 from benchmarks.instance import PROJECT, champion, deployed
 from benchmarks.serving import clients
-from benchmarks.serving.processes import Upstream, upstream
+from benchmarks.serving.processes import CORES, Upstream, cpu_seconds, upstream
 from tests.e2e.conftest import Instance
 
 CLIENTS, SECONDS, DELAY = 32, 60.0, 0.05
@@ -68,22 +66,14 @@ def _figures(
     yield Figure(
         f"{kind}: requests a second; p50, p95, p99 until the last byte; the same until the first",
         f"{found.a_second:.0f}; {_told(found.whole)}; {_told(found.first)} (the emulator and the "
-        f"functions that it runs took {emulator:.1f} of {psutil.cpu_count()} cores)",
+        f"functions that it runs took {emulator:.1f} of {len(CORES)} cores)",
     )
 
 
 def _busy(instance: Instance) -> float:
     """CPU seconds of the emulator and of the functions that it runs."""
-    [pid] = (instance.state / "run").glob("emulator*.pid")
-    found = psutil.Process(int(pid.read_text().split()[0]))
-    spent = 0.0
-    for process in (found, *found.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        spent += times.user + times.system
-    return spent
+    [file] = (instance.state / "run").glob("emulator*.pid")
+    return cpu_seconds(int(file.read_text()))
 
 
 def _told(seconds: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""The clean stage as a whole: `python -m benchmarks.stage [quick]`.
+"""The clean stage as a whole.
 
 Reads seeded synthetic exports (chats of 100 words a row; long conversations) from a temporary
 folder; yields MB of export a CPU-second, by step, with and without redaction, the memory that
@@ -217,14 +217,14 @@ def best(run: Callable[[], float], times: int = 3) -> float:
     return min(run() for _ in range(times))
 
 
-def speed_figures(folder: Path, quick: bool) -> Iterator[Figure]:
+def speed_figures(folder: Path) -> Iterator[Figure]:
     """MB a CPU-second of both kinds of export."""
     for name, make, rows in (
         ("chats of 100 words", chats, 20_000),
         ("long conversations", conversations, 5_000),
     ):
         path = folder / f"{make.__name__}.jsonl"
-        make(path, rows // (4 if quick else 1))
+        make(path, rows)
         size = path.stat().st_size / MB
         clean(path)  # loads the model, fills caches
         with_, without = best(lambda: clean(path)), best(lambda: clean(path, NoRedactor))  # noqa: B023
@@ -244,13 +244,13 @@ def speed_figures(folder: Path, quick: bool) -> Iterator[Figure]:
         )
 
 
-def memory_figures(folder: Path, quick: bool) -> Iterator[Figure]:
+def memory_figures(folder: Path) -> Iterator[Figure]:
     """Peak memory and time of cleaning a gigabyte, in a process of its own."""
     path = folder / "large.jsonl"
-    size = 100 * MB if quick else 1000 * MB
+    size = 1000 * MB
     large(path, size)
     began = time.monotonic()
-    done = _python("-m", "benchmarks.stage", "clean", str(path))
+    done = _python("-m", "benchmarks.stage", str(path))
     wall = time.monotonic() - began
     peak = int(done.split()[-1]) / 1024
     name = f"peak memory of cleaning {size // MB:,} MB"
@@ -283,29 +283,20 @@ def start_figures() -> Iterator[Figure]:
 
 
 def _python(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=True,
+    """What it prints to both streams."""
+    return subprocess.check_output(
+        [sys.executable, *arguments], cwd=ROOT, stderr=subprocess.STDOUT, text=True
     )
-    return done.stdout
 
 
-def figures(quick: bool = False) -> Iterator[Figure]:
-    """Everything; under five minutes, `quick` under one."""
+def figures() -> Iterator[Figure]:
+    """Everything; under five minutes."""
     with tempfile.TemporaryDirectory(prefix="dropforge-bench-") as folder:
         yield from start_figures()
-        yield from speed_figures(Path(folder), quick)
-        yield from memory_figures(Path(folder), quick)
+        yield from speed_figures(Path(folder))
+        yield from memory_figures(Path(folder))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["clean"]:
-        clean(Path(sys.argv[2]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    else:
-        for figure in figures(quick="quick" in sys.argv[1:]):
-            print(f"{figure.name}: {figure.measured} (asked: {figure.asked})", flush=True)
+    clean(Path(sys.argv[1]))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

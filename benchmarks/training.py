@@ -1,4 +1,4 @@
-"""Training against its peer: `python -m benchmarks.training`.
+"""Training against its peer.
 
 training/train.py and TRL's SFTTrainer train SmolLM2-135M-Instruct on the same tickets, with the
 adapters and settings of the demo (examples/project.yaml), one thread each, in turns in the same
@@ -217,8 +217,3 @@ def _resumed(on: Task, judge: Judge, alone: Job) -> Figure:
         "yes",
         equal,
     )
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(f"{figure.name}: {figure.measured} (asked: {figure.asked})", flush=True)

@@ -94,8 +94,3 @@ def figures() -> Iterator[Figure]:
         "at least 3×",
         ratio >= 3,
     )
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(figure)

@@ -30,12 +30,10 @@ class Upstream:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def set(
-        self, *, delay: float = 0.0, pace: float = 0.0, serve: Mapping[str, Any] | None = None
-    ) -> None:
-        """Seconds before an answer, between its parts, and how project `shop` is served."""
-        wanted: dict[str, Any] = {"delay": delay, "pace": pace}
-        self._ask("/set", wanted if serve is None else {**wanted, "serve": serve})
+    def set(self, **wanted: Any) -> None:
+        """`delay` and `pace`: seconds before an answer and between its parts; `answer`: its text;
+        `serve`: how project `shop` is served. What is left out is as at the start."""
+        self._ask("/set", wanted)
 
     def stats(self) -> dict[str, Any]:
         """What the stub spent since it was asked last: see upstream.Server."""

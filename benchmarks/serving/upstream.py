@@ -16,25 +16,23 @@ from typing import Any
 
 ANSWER = "It ships on Monday, and you get a mail with the number of the parcel when it has left us."
 WORDS = ANSWER.split(" ")
-COMPLETION = json.dumps(
-    {
+KEY = {"ARN": "arn:aws:secretsmanager:us-east-1:1:secret:key", "SecretString": "sk-upstream"}
+
+
+def completion(answer: str = ANSWER) -> bytes:
+    """A whole answer, as OpenAI writes it."""
+    message = {"role": "assistant", "content": answer, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    whole = {
         "id": "chatcmpl-upstream-1",
         "object": "chat.completion",
         "created": 1_795_435_199,
         "model": "ft:shop:2",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": ANSWER, "refusal": None},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-        ],
+        "choices": [choice],
         "usage": {"prompt_tokens": 20, "completion_tokens": 20, "total_tokens": 40},
         "system_fingerprint": "fp_1",
     }
-).encode()
-KEY = {"ARN": "arn:aws:secretsmanager:us-east-1:1:secret:key", "SecretString": "sk-upstream"}
+    return json.dumps(whole).encode()
 
 
 def _chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
@@ -94,6 +92,7 @@ class Server:
 
     def __init__(self) -> None:
         self.table = shop(cache={"exact": False})
+        self.completion = completion()
         self.delay = self.pace = 0.0
         self.spent: dict[str, tuple[int, float]] = {}
         self.firsts: list[float] = []
@@ -103,10 +102,11 @@ class Server:
         self.spent[kind] = number + 1, total + seconds
 
     def control(self, path: str, body: bytes) -> bytes:
-        """/set takes delay, pace and serve; /stats tells, and starts counting anew."""
+        """/set takes delay, pace, answer and serve; /stats tells, and starts counting anew."""
         if path == "/set":
             wanted = json.loads(body)
             self.delay, self.pace = wanted.get("delay", 0.0), wanted.get("pace", 0.0)
+            self.completion = completion(wanted.get("answer", ANSWER))
             self.table = shop(**wanted.get("serve", {"cache": {"exact": False}}))
         told = json.dumps({"spent": self.spent, "firsts": self.firsts}).encode()
         self.spent, self.firsts = {}, []
@@ -167,7 +167,7 @@ class Protocol(asyncio.Protocol):
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 return
-            self._whole(200, COMPLETION)
+            self._whole(200, server.completion)
             server.count("chat", time.perf_counter() - began)
         elif target:
             self._whole(200, server.aws(target, body))
@@ -180,7 +180,7 @@ class Protocol(asyncio.Protocol):
         if server.delay:
             await asyncio.sleep(server.delay)
         if not streamed:
-            self._whole(200, COMPLETION)
+            self._whole(200, server.completion)
         else:
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
             self._transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
