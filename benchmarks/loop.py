@@ -155,8 +155,8 @@ def _counts(printed: str) -> list[str]:
 def _folders(printed: str) -> dict[str, float]:
     """The lines under `seconds by folder` in pytest's summary."""
     _, _, table = printed.partition("seconds by folder")
-    found = re.findall(r"^ *(tests/[\w/]+) +([\d.]+)", table, re.MULTILINE)
-    return {name: float(seconds) for name, seconds in found}
+    found = re.findall(r"^ *([\d.]+) +(tests/\w+) +\d+ tests$", table, re.MULTILINE)
+    return {name: float(seconds) for seconds, name in found}
 
 
 def _commit() -> str:
@@ -185,12 +185,11 @@ def rows(results: Sequence[Result]) -> Iterator[Figure]:
             yield _row(part, {column: (one.seconds, one) for column, one in found.items()})
         if promoted := {c: (one.promotion, one) for c, one in found.items() if one.promotion}:
             yield _row(PROMOTION, promoted)
-        if folders := [one.folders for one in found.values() if one.folders]:
-            longest = sorted(folders[-1].items(), key=lambda item: -item[1])
-            yield Figure(
-                f"of {part.name}, seconds of each folder, all workers together, last run",
-                ", ".join(f"{folder} {seconds:.0f}" for folder, seconds in longest),
-            )
+    if folders := [one.folders for one in results if one.part == "test" and one.folders]:
+        yield Figure(
+            "seconds of each folder of tests, all workers together, last run",
+            ", ".join(f"{folder} {seconds:.0f}" for folder, seconds in folders[-1].items()),
+        )
 
 
 def _beside(results: Sequence[Result]) -> dict[str, Result]:
@@ -206,11 +205,11 @@ def _row(part: Part, measured: Mapping[str, tuple[float, Result]]) -> Figure:
     told = [
         f"{column} {seconds:.0f} s ({one.ended})" for column, (seconds, one) in measured.items()
     ]
-    well = all(one.status == 0 for _, one in measured.values())
-    soon = part.asked is None or all(seconds < part.asked for seconds, _ in measured.values())
-    return Figure(
-        f"{part.name} (commit {commits})",
-        "; ".join(told),
-        f"under {part.asked} s" if part.asked else "well",
-        well and soon,
+    reached = all(
+        one.status == 0 and (part.asked is None or seconds < part.asked)
+        for seconds, one in measured.values()
     )
+    name = f"{part.name} (commit {commits})"
+    if part.asked is None:
+        return Figure(name, "; ".join(told), reached=None if reached else False)
+    return Figure(name, "; ".join(told), f"under {part.asked} s", reached)
