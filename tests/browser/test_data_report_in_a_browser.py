@@ -55,10 +55,15 @@ def report() -> DataReport:
     return describe(manifest, [cleaned], sample, lengths, estimates(config, manifest.train_tokens))
 
 
-@pytest.fixture
-def opened(page: Page, report: DataReport, tmp_path: Path) -> Page:
-    path = tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def path(report: DataReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render(report))
+    return path
+
+
+@pytest.fixture
+def opened(page: Page, path: Path) -> Page:
     page.resize(1000)
     page.open(path)
     return page

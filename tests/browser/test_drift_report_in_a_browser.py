@@ -20,10 +20,15 @@ from tests.support.looks import (
 )
 
 
-@pytest.fixture
-def opened(page: Page, tmp_path: Path) -> Page:
-    path = tmp_path / "drift.html"
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "drift.html"
     path.write_text(drift_report(summaries(), promotions(), looks()[-1]))
+    return path
+
+
+@pytest.fixture
+def opened(page: Page, path: Path) -> Page:
     page.resize(1000)
     page.open(path)
     return page

@@ -14,8 +14,8 @@ from dropforge.reports.migration import Moved, Trained, migration_report
 from tests.support.browser import Page
 
 
-@pytest.fixture
-def opened(page: Page, tmp_path: Path) -> Page:
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = [
         Sample(
             id=str(number),
@@ -48,8 +48,13 @@ def opened(page: Page, tmp_path: Path) -> Page:
         against="38f3e494c3f8",
         verdict=Verdict(evaluation, Decision("promote", ("wins",))),
     )
-    path = tmp_path / "report.html"
+    path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(migration_report(moved, Gate(), samples))
+    return path
+
+
+@pytest.fixture
+def opened(page: Page, path: Path) -> Page:
     page.resize(1000)
     page.open(path)
     return page

@@ -12,6 +12,9 @@ from typing import Any
 import aws_cdk as cdk
 
 STACKS = ("DropforgeData", "DropforgePipeline", "DropforgeServing", "DropforgeMonitoring")
+UNBUNDLED: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
+"""The context under which no assets are built: a template names them by their hash all the same."""
+
 Properties = dict[str, Any]
 
 
@@ -64,9 +67,7 @@ class Assembly:
 
 def unbundled() -> cdk.App:
     """An application for a look at a template: no assets are built, nothing is validated."""
-    return cdk.App(
-        context={"aws:cdk:bundling-stacks": []}, builtin_cloud_formation_validation=False
-    )
+    return cdk.App(context=UNBUNDLED, builtin_cloud_formation_validation=False)
 
 
 def listed(value: Any) -> list[Any]:

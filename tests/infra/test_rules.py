@@ -16,10 +16,11 @@ from cdk_nag import AwsSolutionsChecks
 
 from infra.app import build
 from infra.config import ROOT
-from tests.infra.assembly import STACKS, Assembly
+from tests.infra.assembly import STACKS, UNBUNDLED, Assembly
 
 
-def test_cdk_nag_finds_nothing(app: cdk.App, assembly: Assembly) -> None:
+def test_cdk_nag_finds_nothing(tmp_path: Path) -> None:
+    app = build(str(tmp_path), UNBUNDLED)
     report = AwsSolutionsChecks(app).validate_scope(app)
 
     assert report.success
@@ -27,7 +28,7 @@ def test_cdk_nag_finds_nothing(app: cdk.App, assembly: Assembly) -> None:
 
 
 def test_synthesis_fails_where_cdk_nag_finds_something(tmp_path: Path) -> None:
-    app = build(str(tmp_path), {"aws:cdk:bundling-stacks": []})
+    app = build(str(tmp_path), UNBUNDLED)
     s3.Bucket(cdk.Stack(app, "Careless"), "Bucket")
 
     with pytest.raises(RuntimeError, match="AwsSolutions-S10"):

@@ -22,6 +22,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-extensions",
     "--remote-debugging-pipe",
 )
 
@@ -74,7 +75,10 @@ class Page:
 
 
 class Browser:
-    """Calls go out and answers come in as JSON, each ended by a NUL."""
+    """Calls go out and answers come in as JSON, each ended by a NUL.
+
+    `events` are what it told of the page that is open, in the order they came.
+    """
 
     def __init__(self, to: int, back: int) -> None:
         self._to = os.fdopen(to, "wb", buffering=0)
@@ -83,10 +87,17 @@ class Browser:
         self._number = 0
         self.events: list[dict[str, Any]] = []
 
-    def page(self) -> Page:
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        return Page(self, attached["sessionId"])
+    @contextmanager
+    def page(self) -> Iterator[Page]:
+        """A tab with storage, cookies and a cache of its own, as of a new profile."""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)
+        attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        try:
+            yield Page(self, attached["sessionId"])
+        finally:
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+            self.events.clear()
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         self._number += 1
