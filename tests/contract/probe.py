@@ -16,10 +16,6 @@ class RetryableError(DropforgeError):
 def handler(event, context):
     if "Records" in event:
         return partial_batch(event)
-    if "authorizationToken" in event:
-        return authorize(event)
-    if "requestContext" in event:
-        return api(event)
     if "raise" in event:
         raise {"retryable": RetryableError, "value": ValueError}[event["raise"]](
             event.get("message", "")
@@ -27,7 +23,7 @@ def handler(event, context):
     if "fail_until" in event:
         return fail_until(Path(event["counter"]), event["fail_until"])
     if "overlap" in event:
-        return overlap(Path(event["overlap"]))
+        return overlap(Path(event["overlap"]), event["wanted"])
     if "environment" in event:
         return {name: os.environ.get(name) for name in event["environment"]}
     return event
@@ -41,14 +37,16 @@ def fail_until(counter, attempts):
     return done + 1
 
 
-def overlap(folder):
-    """How many of these ran at once, at most, as seen by this one."""
+def overlap(folder, wanted):
+    """How many of these ran at once, at most, until so many have met and a little longer."""
     mine = folder / str(os.getpid())
     mine.touch()
-    seen = 0
-    for _ in range(6):
+    until = time.monotonic() + 5
+    seen = met = 0
+    while time.monotonic() < until and met < 4:
         seen = max(seen, len(list(folder.iterdir())))
-        time.sleep(0.05)
+        met += seen >= wanted
+        time.sleep(0.03)
     mine.unlink()
     return seen
 
@@ -64,36 +62,3 @@ def partial_batch(event):
             with Path(note).open("a") as file:
                 file.write(record["attributes"]["ApproximateReceiveCount"] + "\n")
     return {"batchItemFailures": failed}
-
-
-def authorize(event):
-    token = event["authorizationToken"].removeprefix("Bearer ")
-    if token == "none":
-        raise Exception("Unauthorized")  # noqa: TRY002 - the very words are the API's
-    return {
-        "principalId": "client",
-        "policyDocument": {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Action": "execute-api:Invoke",
-                    "Effect": "Allow" if token.startswith("good") else "Deny",
-                    "Resource": event["methodArn"],
-                }
-            ],
-        },
-        "context": {"project": "acme"},
-        "usageIdentifierKey": token,
-    }
-
-
-def api(event):
-    return {
-        "statusCode": 201,
-        "headers": {"x-dropforge-model": "v1", "Content-Type": "application/json"},
-        "body": event["requestContext"]["authorizer"]["project"]
-        + " "
-        + event["path"]
-        + " "
-        + event["body"],
-    }

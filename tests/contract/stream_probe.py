@@ -26,13 +26,16 @@ class Response:
                 if number == self.plan.get("raises_at"):
                     raise ValueError("in the middle")
                 yield f"part {number}\n".encode()
+                if "taken" in self.plan:
+                    wait_for(Path(self.plan["taken"]) / str(number))
                 time.sleep(self.plan.get("pause", 0))
         finally:
             if "closed" in self.plan:
                 Path(self.plan["closed"]).touch()
 
     def finish(self):
-        time.sleep(self.plan.get("afterwork", 0))
+        if "afterwork" in self.plan:
+            wait_for(Path(self.plan["afterwork"]))
         print(f"after {self.plan.get('name', '')}", flush=True)
 
 
@@ -50,6 +53,11 @@ def handler(event, context):
     time.sleep(plan.get("sleeps", 0))
     plan.setdefault("name", event["requestContext"].get("authorizer", {}).get("project", ""))
     return Response(plan)
+
+
+def wait_for(file):
+    while not file.exists():
+        time.sleep(0.01)
 
 
 def meet(folder, others):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import os
-import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -55,22 +53,12 @@ def streaming(arn: str) -> str:
     return f"arn:aws:apigateway:us-east-1:lambda:path/{path}"
 
 
-def api(aws: Aws, emulator: str, arn: str, *, authorizer: str = "") -> str:
-    """A REST API with POST /; its URL. With an authorizer's ARN, its clients need an API key."""
+def api(aws: Aws, emulator: str, arn: str) -> str:
+    """A REST API with POST /; its URL."""
     gateway = aws("apigateway")
     made = gateway.create_rest_api(name="stream", apiKeySource="AUTHORIZER")["id"]
     root = gateway.get_resources(restApiId=made)["items"][0]["id"]
-    auth: dict[str, Any] = {"authorizationType": "NONE"}
-    if authorizer:
-        invoke = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions"
-        created = gateway.create_authorizer(
-            restApiId=made, name="token", type="TOKEN",
-            authorizerUri=f"{invoke}/{authorizer}/invocations", authorizerResultTtlInSeconds=300,
-            identitySource="method.request.header.Authorization",
-        )  # fmt: skip
-        auth = {"authorizationType": "CUSTOM", "authorizerId": created["id"]}
-        auth["apiKeyRequired"] = True
-    gateway.put_method(restApiId=made, resourceId=root, httpMethod="POST", **auth)
+    gateway.put_method(restApiId=made, resourceId=root, httpMethod="POST", authorizationType="NONE")
     gateway.put_integration(
         restApiId=made, resourceId=root, httpMethod="POST", type="AWS_PROXY",
         integrationHttpMethod="POST", uri=streaming(arn),
@@ -88,19 +76,16 @@ def url(aws: Aws, emulator: str) -> str:
     return api(aws, emulator, deploy(aws, "streams", 10))
 
 
-def post(
-    url: str, token: str = "", **plan: Any
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+def post(url: str, **plan: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """A request's connection and its answer, the body of which is still to be read."""
     place = urlsplit(url)
     connection = http.client.HTTPConnection(place.netloc, timeout=30)
-    headers = {"Authorization": token} if token else {}
-    connection.request("POST", place.path, json.dumps(plan), headers)
+    connection.request("POST", place.path, json.dumps(plan))
     return connection, connection.getresponse()
 
 
-def ask(url: str, token: str = "", **plan: Any) -> tuple[int, bytes, http.client.HTTPMessage]:
-    connection, answer = post(url, token, **plan)
+def ask(url: str, **plan: Any) -> tuple[int, bytes, http.client.HTTPMessage]:
+    connection, answer = post(url, **plan)
     try:
         return answer.status, answer.read(), answer.headers
     finally:
@@ -115,41 +100,42 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_bytes_arrive_one_by_one_with_status_and_headers(url: str) -> None:
-    ask(url)
-    started = time.monotonic()
-    connection, answer = post(url, parts=4, pause=0.25, status=201)
-    head_after = time.monotonic() - started
+def test_bytes_arrive_one_by_one_with_status_and_headers(url: str, tmp_path: Path) -> None:
+    """The function writes a part when the one before has arrived."""
+    connection, answer = post(url, parts=4, taken=str(tmp_path), status=201)
     seen = []
     while part := answer.read1():
-        seen.append((part, time.monotonic() - started))
+        (tmp_path / str(len(seen))).touch()
+        seen.append(part)
     connection.close()
 
     assert answer.status == 201
     assert answer.headers["Content-Type"] == "text/plain"
     assert answer.headers.get_all("x-two") == ["a", "b"]
-    assert [part for part, _ in seen] == [f"part {number}\n".encode() for number in range(4)]
-    whole = seen[-1][1]  # 0.75 s at least; what was held back would all come then
-    assert head_after < whole - 0.4
-    assert seen[0][1] < whole - 0.4
-    assert seen[1][1] < whole - 0.2
+    assert seen == [f"part {number}\n".encode() for number in range(4)]
 
 
 def test_many_requests_at_once_have_an_environment_each(url: str, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(20) as pool:
-        asked = [pool.submit(ask, url, meet=str(tmp_path), others=20) for _ in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, url, meet=str(tmp_path), others=8) for _ in range(8)]
         answers = [each.result() for each in asked]
-    assert [status for status, _, _ in answers] == [200] * 20
-    assert len({headers["x-pid"] for _, _, headers in answers}) == 20
+    assert [status for status, _, _ in answers] == [200] * 8
+    assert len({headers["x-pid"] for _, _, headers in answers}) == 8
 
 
 def test_next_request_finds_the_environment_warm(aws: Aws, emulator: str) -> None:
     url = api(aws, emulator, deploy(aws, "warm", 10))
-    first = ask(url)[2]
-    time.sleep(0.3)  # until the runtime asks for its next event
-    second = ask(url)[2]
-    assert second["x-pid"] == first["x-pid"]
-    assert int(second["x-served"]) == int(first["x-served"]) + 1
+    pids: set[str] = set()
+
+    def met_again() -> bool:
+        """Not before its runtime has asked for the next event, which may take a moment."""
+        headers = ask(url)[2]
+        known = headers["x-pid"] in pids
+        pids.add(headers["x-pid"])
+        assert known is (int(headers["x-served"]) > 0)
+        return known
+
+    until(met_again)
 
 
 @pytest.mark.parametrize("way", ["raises", "exits"])
@@ -198,20 +184,22 @@ def logged(aws: Aws, name: str) -> str:
     return "\n".join(event["message"] for page in pages for event in page["events"])
 
 
-def test_work_after_the_answer_keeps_the_environment_but_not_the_caller(url: str) -> None:
-    started = time.monotonic()
-    first = ask(url, afterwork=1)[2]
-    assert time.monotonic() - started < 1
+def test_work_after_the_answer_keeps_the_environment_but_not_the_caller(
+    url: str, tmp_path: Path
+) -> None:
+    over = tmp_path / "over"
+    first = ask(url, afterwork=str(over))[2]
     assert ask(url)[2]["x-pid"] != first["x-pid"]
+    over.touch()
 
 
 def test_function_learns_that_the_caller_has_hung_up(url: str, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
-    connection, answer = post(url, parts=100, pause=0.05, closed=str(closed))
+    connection, answer = post(url, parts=2000, pause=0.05, closed=str(closed))
     answer.read1()
     answer.close()
     connection.close()
-    until(closed.exists, seconds=2)
+    until(closed.exists)
 
 
 def test_changed_configuration_starts_new_environments(aws: Aws, emulator: str) -> None:
@@ -240,7 +228,7 @@ def test_no_process_outlives_the_emulator(restarting: Callable[[], Any]) -> None
 
         headers = ask(api(aws, emulator, deploy(aws, "orphan", 10)))[2]
         assert lives(int(headers["x-pid"]))
-    until(lambda: not lives(int(headers["x-pid"])), seconds=3)
+    until(lambda: not lives(int(headers["x-pid"])))
 
 
 def test_stack_makes_an_api_whose_keys_come_from_the_authorizer(aws: Aws) -> None:
@@ -254,28 +242,3 @@ def test_stack_makes_an_api_whose_keys_come_from_the_authorizer(aws: Aws) -> Non
         return [each["apiKeySource"] for each in found if each["name"] == "keyed"]
 
     assert until(made) == ["AUTHORIZER"]
-
-
-def test_quota_is_counted_for_the_client_that_the_authorizer_names(
-    aws: Aws, emulator: str, function: Callable[[str], str]
-) -> None:
-    url = api(aws, emulator, deploy(aws, "metered", 10), authorizer=function("names"))
-    gateway = aws("apigateway")
-    place = urlsplit(url).path.split("/")
-    plan = gateway.create_usage_plan(
-        name="small", quota={"limit": 2, "period": "DAY"},
-        apiStages=[{"apiId": place[-3], "stage": "prod"}],
-    )["id"]  # fmt: skip
-    one, two = "good-client-of-the-small-plan", "good-client-of-the-same-plan"
-    for key in (one, two):
-        made = gateway.create_api_key(name=key, value=key, enabled=True)["id"]
-        gateway.create_usage_plan_key(usagePlanId=plan, keyId=made, keyType="API_KEY")
-
-    counts = [ask(url, one)[0] for _ in range(3)]
-    other = ask(url, two)
-    stranger = ask(url, "good-stranger-without-a-plan")
-
-    assert counts == [200, 200, 429]
-    assert (other[0], stranger[0]) == (200, 403)
-    assert b"part 0" in other[1]
-    assert os.getpid() != int(other[2]["x-pid"])

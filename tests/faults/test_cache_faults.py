@@ -1,12 +1,14 @@
 """Fault 40: another number or a negation, another tenant, an old model version, a poisoned answer.
 
 Against a real HTTP server that plays the table. Every answer names what it was given for, so that
-a hit shows by itself whether it is somebody else's, old or forged.
+a hit shows by itself whether it is somebody else's, old or forged. FUZZ_CASES are ten times as
+many as are tried: 10,000 by `make fuzz`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +32,7 @@ from tests.unit.http_stub import Stub, StubHandler, replies
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-CASES = 10_000
+CASES = int(os.environ.get("FUZZ_CASES", "20000")) // 10
 HOURS = 1.0
 QUESTIONS = ("Where is my order?", "Where is my order 2?", "Is it not here?", "Is it here?")
 PROMPTS = ("You answer for Lumen.", "You answer for Lumen. Be brief.", None)
@@ -152,7 +154,9 @@ def stub(monkeypatch: pytest.MonkeyPatch, rows: CacheTable) -> Iterator[Stub]:
 
 
 @pytest.mark.slow
-def test_no_foreign_old_or_forged_answer_in_10000_cases(stub: Stub, rows: CacheTable) -> None:
+def test_no_foreign_old_or_forged_answer_in_thousands_of_cases(
+    stub: Stub, rows: CacheTable
+) -> None:
     world, hits, refused = World(rows, 40), 0, 0
     for _ in range(CASES):
         world.happens()
@@ -174,7 +178,7 @@ def test_no_foreign_old_or_forged_answer_in_10000_cases(stub: Stub, rows: CacheT
             world.blocked[called] = world.kept_at[called] + HOURS * 3600 - 1
         assert "CacheReadFailed" not in exchange.call.metrics
     assert hits > CASES / 5
-    assert refused > 20
+    assert refused > CASES / 500
 
 
 def _rate_down(world: World, exchange: Exchange) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import threading
@@ -33,17 +32,25 @@ from chat_front import (
 )
 from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets, trickles
 
+from dropforge.backends.awsapi import Table
 from dropforge.serve import breaker
 from lambdas.chat import chain, upstream
 from lambdas.chat import handler as chat
+from lambdas.chat.store import REFRESH_SECONDS
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.server import Server
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 SHOP = "project#shop"
-SECONDS = 1.5
-"""The deadline of every request here."""
+HASTE = 3.0
+"""The deadline of a request whose model never answers; of any other it is 20 s.
+
+What has to answer in its place has most of it, so that a busy machine is no failure.
+"""
+PATIENCE = 15.0
+"""Half of what a model that hangs here holds a connection for: who is answered sooner has not
+waited for it."""
 GOOD: dict[bool, Respond] = {
     False: replies(200, COMPLETION),
     True: streams(sse(*CHUNKS), DONE),
@@ -60,7 +67,19 @@ def rows() -> FakeTable:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     with served(monkeypatch, rows) as server:
+        monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", "20")
         yield server
+
+
+@pytest.fixture
+def hasten(monkeypatch: pytest.MonkeyPatch, stub: Stub) -> Callable[[], None]:
+    """A short deadline, of which the first model has a third."""
+
+    def hastened() -> None:
+        monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", str(HASTE))
+        monkeypatch.setattr(chain, "FIRST_SHARE", 0.3)
+
+    return hastened
 
 
 def stands_in(rows: FakeTable, *choices: str, previous: str | None = None) -> None:
@@ -166,16 +185,19 @@ BOTH_WAYS = [
 def test_fallback_answers_within_the_deadline(
     stub: Stub,
     rows: FakeTable,
+    hasten: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
     stream: bool,
     failure: Respond,
     status: int,
     code: str,
 ) -> None:
+    if status == 504:
+        hasten()
     stands_in(rows, "previous", "base", previous="v1")
     stub.routes[UPSTREAM] = by_name(v2=failure, v1=GOOD[stream], base=GOOD[stream])
     seconds, result = timed(stream=stream)
-    assert seconds < SECONDS + 0.3
+    assert seconds < PATIENCE
     assert result.status == 200
     assert asked(stub) == ["ft:shop:2", "ft:shop:1"]
     assert result.headers["x-dropforge-model"] == "shop/v1"
@@ -188,11 +210,18 @@ def test_fallback_answers_within_the_deadline(
 
 @pytest.mark.parametrize(("stream", "failure", "status", "code"), BOTH_WAYS)
 def test_without_a_fallback_the_error_is_typed_and_the_model_asked_once(
-    stub: Stub, stream: bool, failure: Respond, status: int, code: str
+    stub: Stub,
+    hasten: Callable[[], None],
+    stream: bool,
+    failure: Respond,
+    status: int,
+    code: str,
 ) -> None:
+    if status == 504:
+        hasten()
     stub.routes[UPSTREAM] = by_name(v2=failure)
     seconds, result = timed(stream=stream)
-    assert seconds < SECONDS + 0.3
+    assert seconds < PATIENCE
     assert (result.status, result.error["code"]) == (status, code)
     assert set(result.error) == {"message", "type", "param", "code"}
     assert result.headers["Content-Type"] == "application/json"
@@ -204,12 +233,19 @@ def test_without_a_fallback_the_error_is_typed_and_the_model_asked_once(
     ("failure", "code"), AFTER_THE_FIRST_CHUNK.values(), ids=AFTER_THE_FIRST_CHUNK
 )
 def test_stream_that_breaks_off_ends_with_a_typed_error_and_without_done(
-    stub: Stub, rows: FakeTable, capsys: pytest.CaptureFixture[str], failure: Respond, code: str
+    stub: Stub,
+    rows: FakeTable,
+    hasten: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    failure: Respond,
+    code: str,
 ) -> None:
+    if code == "upstream_timeout":
+        hasten()
     stands_in(rows, "base")
     stub.routes[UPSTREAM] = by_name(v2=failure, base=GOOD[True])
     seconds, result = timed(stream=True)
-    assert seconds < SECONDS + 0.3
+    assert seconds < PATIENCE
     first, last = result.text.strip().split("\n\n")
     assert json.loads(first.removeprefix("data: "))["choices"][0]["delta"]["role"] == "assistant"
     error = json.loads(last.removeprefix("data: "))["error"]
@@ -220,11 +256,14 @@ def test_stream_that_breaks_off_ends_with_a_typed_error_and_without_done(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_slow_stream_is_no_failure(stub: Stub, rows: FakeTable, stream: bool) -> None:
-    """Five parts in 0.5 s, the first at once; the champion's share to begin is 1 s."""
+def test_slow_stream_is_no_failure(
+    stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """The parts take more than the champion's second to begin; the first comes at once."""
+    monkeypatch.setattr(chain, "FIRST_SHARE", 0.05)
     stands_in(rows, "base")
     parts = [sse(chunk) for chunk in CHUNKS]
-    stub.routes[UPSTREAM] = by_name(v2=streams(*parts, DONE, pause=0.1) if stream else GOOD[False])
+    stub.routes[UPSTREAM] = by_name(v2=streams(*parts, DONE, pause=0.4) if stream else GOOD[False])
     _, result = timed(stream=stream)
     assert (result.status, result.headers["x-dropforge-arm"]) == (200, "champion")
     assert not stream or result.text.endswith("data: [DONE]\n\n")
@@ -270,6 +309,7 @@ def test_model_that_was_named_is_never_replaced(stub: Stub, rows: FakeTable, nam
 def test_where_neither_answers_the_more_useful_error_is_told(
     stub: Stub,
     rows: FakeTable,
+    hasten: Callable[[], None],
     stream: bool,
     champion: Respond,
     other: Respond,
@@ -277,10 +317,12 @@ def test_where_neither_answers_the_more_useful_error_is_told(
     retry_after: str | None,
     model: str,
 ) -> None:
+    if hangs in (champion, other):
+        hasten()
     stands_in(rows, "base")
     stub.routes[UPSTREAM] = by_name(v2=champion, base=other)
     seconds, result = timed(stream=stream)
-    assert seconds < SECONDS + 0.3
+    assert seconds < PATIENCE
     assert result.status == status
     assert result.headers.get("Retry-After") == retry_after
     assert result.headers["x-dropforge-model"] == model
@@ -381,7 +423,7 @@ def test_key_that_fits_into_no_header_is_told_without_its_text(
 def test_three_timeouts_in_a_row_open_the_breaker(
     stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chain, "FIRST_SHARE", 0.1)
+    monkeypatch.setattr(chain, "FIRST_SHARE", 0.02)
     stands_in(rows, "base")
     stub.routes[UPSTREAM] = by_name(v2=hangs, base=GOOD[False])
     for _ in range(5):
@@ -457,14 +499,15 @@ def test_crash_over_an_answer_is_the_fallbacks_to_answer(
 def test_model_that_came_back_answers_again(
     stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 600.0)
     stands_in(rows, "base")
     stub.routes[UPSTREAM] = by_name(v2=resets, base=GOOD[False])
     for _ in range(breaker.FAILURES + 1):
         assert timed()[1].status == 200
     stub.routes[UPSTREAM] = GOOD[False]
     assert timed()[1].headers["x-dropforge-arm"] == "fallback"
-    time.sleep(0.15)
+    breakers = chat._front()._answering._chain._breakers
+    breakers["openai", "ft:shop:2"]._open_until = time.monotonic()
     assert timed()[1].headers["x-dropforge-arm"] == "champion"
 
 
@@ -507,7 +550,7 @@ def test_soak_with_a_model_that_fails_at_random(
         (dice.choice(broken) if failing else GOOD[bool(request.get("stream"))])(handler)
 
     stub.routes[UPSTREAM] = answer
-    n, began = 2000, time.monotonic()
+    n, began = 600, time.monotonic()
     statuses = [timed(stream=number % 2 == 0)[1].status for number in range(n)]
     spent = time.monotonic() - began
     budget = breaker.MOST_RETRIES + breaker.RETRY_SHARE * n + breaker.RETRIES_PER_SECOND * spent
@@ -541,17 +584,29 @@ def forget(store: Any) -> None:
 
 
 @pytest.mark.parametrize("trouble", SLOW)
-def test_warm_container_answers_from_memory_within_200_ms(
-    stub: Stub, rows: FakeTable, trouble: Respond
+def test_warm_container_answers_from_memory_after_150_ms(
+    stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch, trouble: Respond
 ) -> None:
-    usual = min(timed()[0] for _ in range(3))
+    """One read is tried, for so long; what follows is answered from what was known."""
+    waits: list[float] = []
+    get = Table.get
+
+    def remembered(table: Table, *key: Any, deadline: float, **more: Any) -> Any:
+        waits.append(deadline - time.monotonic())
+        return get(table, *key, deadline=deadline, **more)
+
+    assert timed()[1].status == 200
+    monkeypatch.setattr(Table, "get", remembered)
     for _ in range(2):
         forget(chat._front()._store)
         chat._front()._store._trouble_until = 0.0
         stub.routes["/"] = trouble
+        waits.clear()
         seconds, result = timed()
         assert result.status == 200
-        assert seconds - usual < 0.2
+        assert len(waits) == 1
+        assert waits[0] <= REFRESH_SECONDS == 0.15
+        assert seconds < PATIENCE
 
 
 def test_who_knows_nothing_yet_is_told_to_come_again(stub: Stub) -> None:
@@ -571,7 +626,7 @@ def test_fallback_whose_version_cannot_be_read_is_left_out(stub: Stub, rows: Fak
     stub.routes[UPSTREAM] = by_name(v2=replies(500, b""), base=GOOD[False])
     seconds, result = timed()
     assert result.headers["x-dropforge-model"] == "shop/base"
-    assert seconds < 0.5
+    assert seconds < PATIENCE
 
 
 # Fault 39: the endpoint has no copy
@@ -668,7 +723,7 @@ def test_endpoint_of_the_stand_in_wakes_and_answers(
     on_sagemaker(rows)
     stub.routes |= {UPSTREAM: GOOD[stream], "/other/chat/completions": GOOD[stream]}
     arms = []
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while "champion" not in arms and time.monotonic() < until:
         _, result = timed(stream=stream)
         assert result.status == 200
@@ -686,17 +741,45 @@ def test_chunks_of_the_stand_in_come_when_the_model_writes_them(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", stand_in[0])
     on_sagemaker(rows)
-    update = {"InferenceComponentName": "base", "DesiredRuntimeConfig": {"CopyCount": 1}}
-    stand_in[1].copies.update(update)
-    time.sleep(0.6)
-    parts = [sse(chunk) for chunk in CHUNKS]
-    stub.routes[UPSTREAM] = streams(*parts, DONE, pause=0.15)
+    wake(stand_in[1])
+    taken = threading.Semaphore(0)
+    stub.routes[UPSTREAM] = waits_for_its_reader(taken, [sse(chunk) for chunk in CHUNKS])
     event = {"body": json.dumps(ask(stream=True))}
     response = chat.handler({**load("chat_completions"), **event}, None)
-    came = [time.monotonic() for _ in response.parts()]
+    came = []
+    for part in response.parts():
+        came.append(part)
+        taken.release()
     response.finish()
-    gaps = [b - a for a, b in itertools.pairwise(came)]
-    assert all(gap > 0.1 for gap in gaps[:2]), "not gathered on the way"
+    assert came[-1].endswith(b"data: [DONE]\n\n"), "gathered on the way"
+
+
+def waits_for_its_reader(taken: threading.Semaphore, parts: list[bytes]) -> Respond:
+    """Writes a part once the one before has been `taken`, and gives up after 10 s."""
+
+    def respond(handler: StubHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+        for part in parts:
+            handler.wfile.write(part)
+            handler.wfile.flush()
+            if part is not parts[-1] and not taken.acquire(timeout=10):
+                return
+        handler.wfile.write(DONE)
+
+    return respond
+
+
+def wake(endpoints: Endpoints) -> None:
+    """Gives the base component a copy, and waits for it."""
+    update = {"InferenceComponentName": "base", "DesiredRuntimeConfig": {"CopyCount": 1}}
+    endpoints.copies.update(update)
+    record = endpoints.describe_component
+    while not record({"InferenceComponentName": "base"})["RuntimeConfig"]["CurrentCopyCount"]:
+        time.sleep(0.01)
 
 
 def test_stand_in_tells_a_model_server_that_breaks_off(
@@ -704,10 +787,7 @@ def test_stand_in_tells_a_model_server_that_breaks_off(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", stand_in[0])
     on_sagemaker(rows)
-    stand_in[1].copies.update(
-        {"InferenceComponentName": "base", "DesiredRuntimeConfig": {"CopyCount": 1}}
-    )
-    time.sleep(0.6)
+    wake(stand_in[1])
     stub.routes[UPSTREAM] = streams(FIRST, then=resets)
     _, result = timed(stream=True)
     assert json.loads(result.text.split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == (

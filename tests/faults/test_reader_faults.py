@@ -135,10 +135,11 @@ def test_fault_08_deep_nesting_that_is_closed_is_quarantined() -> None:
 
 @pytest.mark.parametrize("place", ['{"question": N, "answer": "a"}', '{"question": "q", "n": [N]}'])
 def test_fault_09_huge_integer_is_quarantined_at_once(place: str) -> None:
-    line = place.replace("N", "9" * 10_000)
+    """Turned into a number, so many digits would take seconds."""
+    line = place.replace("N", "9" * 900_000)
     began = time.process_time()
     quarantined(line, Reason.BROKEN_ROW)
-    assert time.process_time() - began < 0.01
+    assert time.process_time() - began < 0.5
 
 
 def test_fault_10_line_over_a_megabyte_is_quarantined() -> None:
@@ -172,7 +173,7 @@ class _Endless(io.RawIOBase):
         return found + after[max(0, at - edge) : max(0, end - edge)]
 
 
-HUGE = 300_000_000
+HUGE = 150_000_000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Whatever bytes are dropped, reading them gives rows or an ExportError, and nothing else.
 
-100,000 mutated exports, or as many as fit into FUZZ_SECONDS (60). FUZZ_SEED
+FUZZ_CASES mutated exports: 20,000 where nothing is said, 100,000 by `make fuzz`. FUZZ_SEED
 repeats a run; a failure names the seed, and the case with its number.
 """
 
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import random
-import time
 import zipfile
 
 import pytest
@@ -22,8 +21,7 @@ from dropforge.export import Conversation, Rejected, read
 from tests.unit.export.seeds import HELPDESKS
 from tests.unit.export.test_formats import as_csv, as_parquet, as_zip
 
-CASES = 100_000
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+CASES = int(os.environ.get("FUZZ_CASES", "20000"))
 SEED = int(os.environ.get("FUZZ_SEED", "7"))
 
 CHAT = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}
@@ -108,28 +106,21 @@ def hold(data: bytes) -> None:
 def test_mutated_exports_are_rows_or_an_export_error() -> None:
     chance = random.Random(SEED)
     sources = seeds()
-    until = time.monotonic() + SECONDS
-    done = 0
-    while done < CASES or (SECONDS > 20 and time.monotonic() < until):
+    for case in range(CASES):
         data = mutated(chance.choice(sources), chance)
         if data.startswith(b"PAR1"):
             continue  # a process each: in the test below
         try:
             hold(data)
         except BaseException as error:
-            pytest.fail(f"seed {SEED}, case {done}: {type(error).__name__}: {error}\n{data!r}")
-        done += 1
-        if time.monotonic() > until:
-            break
-    print(f"{done} cases, seed {SEED}")
-    assert done >= 1_000
+            pytest.fail(f"seed {SEED}, case {case}: {type(error).__name__}: {error}\n{data!r}")
 
 
 def test_mutated_parquet_is_rows_or_an_export_error() -> None:
     chance = random.Random(SEED)
     columns = {"question": ["Why?", None, "é"] * 50, "answer": ["So.", "b", "c"] * 50}
     source = as_parquet(columns)
-    for case in range(int(SECONDS)):
+    for case in range(CASES // 1_500):
         data = b"PAR1" + mutated(source[4:], chance)
         try:
             hold(data)

@@ -26,25 +26,25 @@ from tests.support.tickets import tickets_csv
 from tests.support.world import PROJECT, World
 
 FEW, ENOUGH = 120, 240
+A_MOMENT = 0.5
 OLD = {"version": "old", "backend": "openai", "model_id": "ft:old"}
 
 
 @pytest.fixture
 def prepare(
     world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], dict[str, Any]]:
+) -> Callable[..., dict[str, Any]]:
     """Makes a dataset to train on with a backend, at a provider that keeps what this one keeps.
 
-    Its client waits half a second at most.
+    Its client waits for `patience` seconds at most: a moment, where the provider never answers.
     """
-    patient = providers.OpenAIBackend
+    usual = providers.OpenAIBackend
 
-    def impatient(url: str, key: str, timeout: float = 0.5, **more: Any) -> OpenAIBackend:
-        return patient(url, key, min(timeout, 0.5), settle=0.01, **more)
+    def prepared(name: str, patience: float = 20.0) -> dict[str, Any]:
+        def client(url: str, key: str, timeout: float = patience, **more: Any) -> OpenAIBackend:
+            return usual(url, key, min(timeout, patience), settle=0.01, **more)
 
-    monkeypatch.setattr(providers, "OpenAIBackend", impatient)
-
-    def prepared(name: str) -> dict[str, Any]:
+        monkeypatch.setattr(providers, "OpenAIBackend", client)
         preset = PRESETS[name]
         provider.keeps_metadata, provider.takes_suffix = preset.metadata, preset.suffix
         world.put_project(PROJECT.replace("openai", name))
@@ -54,7 +54,7 @@ def prepare(
 
 
 @pytest.fixture
-def ready(prepare: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+def ready(prepare: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """A dataset to train on with OpenAI."""
     return prepare("openai")
 
@@ -82,13 +82,13 @@ def launches(state: dict[str, Any], times: int = 4) -> None:
 def test_fault_31_unanswered_create_makes_exactly_one_job(
     world: World,
     provider: Provider,
-    prepare: Callable[[str], dict[str, Any]],
+    prepare: Callable[..., dict[str, Any]],
     fault: Fault,
     kept: bool,
     name: str,
 ) -> None:
     """Whether or not the provider kept the job, and however often the stage is retried."""
-    ready = prepare(name)
+    ready = prepare(name, patience=A_MOMENT if fault is hangs else 20.0)
     provider.create_faults, provider.keeps_job = [fault], kept
     launches(ready)
     assert len(provider.jobs) == 1
@@ -100,9 +100,9 @@ def test_fault_31_unanswered_create_makes_exactly_one_job(
 
 @EVERY
 def test_fault_31_job_that_lists_show_late_is_not_made_again(
-    provider: Provider, prepare: Callable[[str], dict[str, Any]], name: str
+    provider: Provider, prepare: Callable[..., dict[str, Any]], name: str
 ) -> None:
-    ready = prepare(name)
+    ready = prepare(name, patience=A_MOMENT)
     provider.create_faults, provider.hides = [hangs, hangs], 2
     launches(ready)
     assert len(provider.jobs) == 1
@@ -120,10 +120,10 @@ def test_fault_31_intent_is_written_before_anything_is_uploaded(
 
 @EVERY
 def test_fault_31_another_run_finds_the_job_of_one_that_died(
-    world: World, provider: Provider, prepare: Callable[[str], dict[str, Any]], name: str
+    world: World, provider: Provider, prepare: Callable[..., dict[str, Any]], name: str
 ) -> None:
     """Created, but the function ended before it could keep the answer, and so did the run."""
-    ready = prepare(name)
+    ready = prepare(name, patience=A_MOMENT)
     provider.create_faults = [hangs]
     key = f"train/shop/{launch.handler(ready, None)['spec']}/manifest.json"
     job = world.store.load(key, FineTuneJob)
@@ -136,7 +136,7 @@ def test_fault_31_another_run_finds_the_job_of_one_that_died(
 
 @EVERY
 def test_fault_31_given_up_job_whose_id_was_never_learned_is_cancelled(
-    world: World, provider: Provider, prepare: Callable[[str], dict[str, Any]], name: str
+    world: World, provider: Provider, prepare: Callable[..., dict[str, Any]], name: str
 ) -> None:
     """The provider took the job and answered nobody any more; the run goes on elsewhere."""
     ready = prepare(name)
@@ -169,7 +169,7 @@ def test_fault_32_stuck_job_times_out_and_is_cancelled(
 def test_fault_33_success_without_a_model_moves_no_pointer(
     world: World,
     provider: Provider,
-    prepare: Callable[[str], dict[str, Any]],
+    prepare: Callable[..., dict[str, Any]],
     model: str | None,
     name: str,
     status: str,
@@ -222,7 +222,7 @@ def test_fault_34_closed_account_is_a_typed_error_that_says_what_to_do(
 
 @EVERY
 def test_fault_34_account_that_closes_after_the_preflight_is_a_typed_error(
-    provider: Provider, prepare: Callable[[str], dict[str, Any]], name: str
+    provider: Provider, prepare: Callable[..., dict[str, Any]], name: str
 ) -> None:
     ready = prepare(name)
     provider.create_faults = [answers(403, "training_not_available")]

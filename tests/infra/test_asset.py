@@ -27,7 +27,7 @@ assert not outside, outside
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def here(settings: Settings) -> Target:
     """The running interpreter, on the platform of current Lambda runtimes."""
     platform = "x86_64-manylinux_2_28"
@@ -37,6 +37,16 @@ def here(settings: Settings) -> Target:
 def content(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module", params=[PIPELINE, DATA, CHAT], ids=lambda asset: asset.name)
+def built(
+    request: pytest.FixtureRequest, here: Target, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Asset, Path]:
+    """Each asset that is uploaded, and the folder that it was built into."""
+    folder = tmp_path_factory.mktemp(request.param.name)
+    bundle(request.param, here, folder)
+    return request.param, folder
 
 
 @pytest.fixture
@@ -54,10 +64,10 @@ def repository(tmp_path: Path) -> Path:
 SMALL = Asset("small", ("dropforge", "lambdas/not_written_yet"))
 
 
-@pytest.mark.parametrize("asset", [PIPELINE, DATA, CHAT], ids=lambda a: a.name)
 def test_every_handler_imports_with_the_packages_of_its_asset_alone(
-    asset: Asset, here: Target, assembly: Assembly, tmp_path: Path
+    built: tuple[Asset, Path], assembly: Assembly
 ) -> None:
+    asset, folder = built
     handlers = [
         function["Handler"]
         for function in assembly.functions().values()
@@ -67,10 +77,9 @@ def test_every_handler_imports_with_the_packages_of_its_asset_alone(
             for path in source_files(asset)
         )
     ]
-    bundle(asset, here, tmp_path)
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", PROBE, str(tmp_path), json.dumps(handlers)],
+        [sys.executable, "-I", "-S", "-c", PROBE, str(folder), json.dumps(handlers)],
         env={"AWS_DEFAULT_REGION": "us-east-1"},
         capture_output=True,
         text=True,
@@ -81,11 +90,9 @@ def test_every_handler_imports_with_the_packages_of_its_asset_alone(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("asset", [PIPELINE, DATA, CHAT], ids=lambda a: a.name)
-def test_unpacked_asset_fits_what_lambda_takes(asset: Asset, here: Target, tmp_path: Path) -> None:
+def test_unpacked_asset_fits_what_lambda_takes(built: tuple[Asset, Path]) -> None:
     """AWS Lambda quotas: 250 MB for the unpacked deployment package."""
-    bundle(asset, here, tmp_path)
-    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in built[1].rglob("*") if path.is_file())
     assert size < 240e6
 
 

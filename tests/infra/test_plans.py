@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -22,6 +23,12 @@ def resources(**context: Any) -> dict[str, dict[str, Any]]:
     stack = ServingStack(app, "Serving", settings, DataStack(app, "Data", settings))
     found: dict[str, dict[str, Any]] = assertions.Template.from_stack(stack).to_json()["Resources"]
     return found
+
+
+@cache
+def signed() -> dict[str, dict[str, Any]]:
+    """Where requests are signed with IAM's keys."""
+    return resources(auth={"iam": True})
 
 
 def of(found: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -84,7 +91,7 @@ def test_jwts_are_told_to_the_authorizer_and_share_a_key() -> None:
 
 
 def test_with_iam_signatures_are_checked_and_nobody_needs_a_key() -> None:
-    found = resources(auth={"iam": True})
+    found = signed()
     kinds = {m["AuthorizationType"] for m in of(found, "ApiGateway::Method")}
     assert kinds == {"AWS_IAM", "NONE"}
     assert not any(m.get("ApiKeyRequired") for m in of(found, "ApiGateway::Method"))
@@ -94,13 +101,13 @@ def test_with_iam_signatures_are_checked_and_nobody_needs_a_key() -> None:
     assert "dropforge-authorize" not in str(found)
 
 
-def test_with_iam_an_unsigned_request_is_not_told_that_the_route_is_missing() -> None:
-    for iam, status in ((True, "403"), (False, "404")):
-        (told,) = [
-            r
-            for r in of(resources(auth={"iam": iam}), "ApiGateway::GatewayResponse")
-            if r["ResponseType"] == "MISSING_AUTHENTICATION_TOKEN"
-        ]
+def test_with_iam_an_unsigned_request_is_not_told_that_the_route_is_missing(
+    assembly: Assembly,
+) -> None:
+    by_default = list(assembly.properties("AWS::ApiGateway::GatewayResponse").values())
+    with_iam = of(signed(), "ApiGateway::GatewayResponse")
+    for iam, responses, status in ((True, with_iam, "403"), (False, by_default, "404")):
+        (told,) = [r for r in responses if r["ResponseType"] == "MISSING_AUTHENTICATION_TOKEN"]
         said = json.loads(told["ResponseTemplates"]["application/json"])["error"]["message"]
         assert told["StatusCode"] == status
         assert said.startswith("There is no such route")

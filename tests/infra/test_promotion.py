@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 from aws_cdk import assertions
+from aws_cdk import aws_sqs as sqs
 
 from infra.config import settings_from
 from infra.data_stack import DataStack
-from infra.pipeline_stack import PipelineStack
-from infra.promotion import HARMFUL, PARAMETER
+from infra.promotion import HARMFUL, PARAMETER, Promotion
 from tests.infra.assembly import Assembly, listed, text, unbundled
 
 EVENT = Path(__file__).parents[1] / "events" / "cloudwatch_alarm.json"
@@ -47,9 +48,11 @@ def test_question_goes_to_its_own_mailbox_or_to_that_of_the_alarms() -> None:
             "ann@example.com",
         ),
     ):
-        app = unbundled()
-        settings = settings_from(context)
-        stack = PipelineStack(app, "Pipeline", settings, DataStack(app, "Data", settings))
+        app, settings = unbundled(), settings_from(context)
+        stack = cdk.Stack(app, "Stack")
+        Promotion(
+            stack, "Promotion", settings, DataStack(app, "Data", settings), sqs.Queue(stack, "Dead")
+        )
         template = assertions.Template.from_stack(stack)
         template.resource_count_is("AWS::SNS::Subscription", 1)
         template.has_resource_properties(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,22 +58,3 @@ def test_without_pyspark_the_task_says_what_to_do(tmp_path: Path) -> None:
     run = job_task(Failure, tmp_path, tmp_path / "missing")
     with pytest.raises(Failure, match=r"make \.venv-spark/\.ready"):
         run(SYNC, PARAMETERS)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"ApplicationId": "a"},
-        {
-            **PARAMETERS,
-            "JobDriver": {"SparkSubmit": {"EntryPoint": "x", "EntryPointArguments": [1]}},
-        },
-    ],
-)
-def test_parameters_that_aws_would_refuse_are_refused(
-    tmp_path: Path, wrong: dict[str, Any]
-) -> None:
-    run = job_task(Failure, tmp_path, Path(sys.executable))
-    with pytest.raises(Failure) as raised:
-        run(SYNC, wrong)
-    assert raised.value.args[0] == "States.Runtime"
