@@ -27,7 +27,7 @@ NODE_CLIENT := tests/e2e/node/node_modules
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup demo test test-fast check check-style check-types check-locks check-template \
+.PHONY: help setup demo test test-fast fuzz check check-style check-types check-locks check-template \
 	format peers bench up down status clean synth lock lock-peers
 .DEFAULT_GOAL := help
 
@@ -103,6 +103,9 @@ test: setup $(if $(shell command -v java 2>/dev/null),.venv-spark/.ready)  ## al
 
 test-fast: setup  ## what needs no server, no training and no browser
 	@$(PYTEST) tests/unit
+
+fuzz: setup  ## 100,000 mutated exports and 10,000 requests of the cache; FUZZ_SEED=n for others
+	@FUZZ_CASES=100000 $(PYTEST) tests/faults/test_reader_fuzz.py tests/faults/test_cache_faults.py
 
 check: check-style check-types check-locks check-template  ## ruff, mypy, import-linter, locks; cdk-nag and cfn-lint on the template
 

@@ -79,7 +79,7 @@ def go(page: Page, url: str) -> None:
 
 
 def until(page: Page, condition: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not page.ask(f"Boolean({condition})"):
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)

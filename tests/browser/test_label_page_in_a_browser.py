@@ -48,7 +48,7 @@ def go(page: Page, url: str) -> None:
 
 def until(page: Page, condition: str) -> None:
     """Wait until a JavaScript expression is true."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not page.ask(condition):
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)
@@ -232,7 +232,7 @@ def test_texts_stand_out_from_the_background(page: Page, served: Served, scheme:
 def test_page_whose_command_has_ended_says_that_labels_are_kept(page: Page, served: Served) -> None:
     go(page, served.url)
     served.post("/finish", {})
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             served.get()

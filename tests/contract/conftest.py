@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import threading
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -57,7 +56,7 @@ def running_emulator(port: int, state: Path, sagemaker: FakeSageMaker) -> Iterat
         try:
             with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1) as response:
                 return bool(response.status == 200)
-        except urllib.error.URLError:
+        except OSError:
             return False
 
     try:
@@ -65,7 +64,7 @@ def running_emulator(port: int, state: Path, sagemaker: FakeSageMaker) -> Iterat
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         log.close()
 
 
@@ -98,7 +97,7 @@ def function(aws: Callable[[str], Any]) -> Callable[[str], str]:
 
     def deploy(name: str) -> str:
         arn: str = aws("lambda").create_function(
-            FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="probe.handler", Timeout=10,
+            FunctionName=name, Runtime="python3.13", Role=ROLE, Handler="probe.handler", Timeout=60,
             Code={"ZipFile": archive.getvalue()},
         )["FunctionArn"]  # fmt: skip
         return arn

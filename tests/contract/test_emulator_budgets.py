@@ -70,7 +70,7 @@ def exchange(token: str, budget_usd: float) -> Exchange:
 
 
 def book(table: str, token: str) -> Spent:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     item = Table(table).get(*budget_key(token, month(time.time())), deadline=deadline)
     return Spent.of(item or {})
 
@@ -147,7 +147,7 @@ def test_parallel_callers_take_back_what_died_once(table: str) -> None:
     pk, sk = budget_key(token, month(time.time()))
     room = 10 * ASK
     Table(table).update(
-        pk, sk, f"ADD used_nano :n, {dead} :n", {":n": room}, deadline=time.monotonic() + 10
+        pk, sk, f"ADD used_nano :n, {dead} :n", {":n": room}, deadline=time.monotonic() + 60
     )
 
     def hold(mine: Budgets) -> int:

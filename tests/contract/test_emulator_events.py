@@ -103,7 +103,7 @@ def test_partial_batch_retries_only_the_poison_then_dead_letters_it(
         FunctionName=function("batch"), EventSourceArn=arn, BatchSize=10,
         FunctionResponseTypes=["ReportBatchItemFailures"],
     )  # fmt: skip
-    dead = until(lambda: sqs.receive_message(QueueUrl=dead_url).get("Messages"), seconds=20)
+    dead = until(lambda: sqs.receive_message(QueueUrl=dead_url).get("Messages"))
     assert [message["Body"] for message in dead] == ["poison"]
     assert note.read_text().split() == ["1"] * 9
 

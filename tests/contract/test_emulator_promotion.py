@@ -72,7 +72,7 @@ def _ask(client: Any) -> str:
         Runtime="python3.13",
         Role=ROLE,
         Handler="asks.handler",
-        Timeout=10,
+        Timeout=60,
         Code={"ZipFile": archive.getvalue()},
     )
     return str(made["FunctionArn"])

@@ -73,13 +73,13 @@ def api(aws: Aws, emulator: str, arn: str) -> str:
 
 @pytest.fixture(scope="module")
 def url(aws: Aws, emulator: str) -> str:
-    return api(aws, emulator, deploy(aws, "streams", 10))
+    return api(aws, emulator, deploy(aws, "streams", 60))
 
 
 def post(url: str, **plan: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """A request's connection and its answer, the body of which is still to be read."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.netloc, timeout=30)
+    connection = http.client.HTTPConnection(place.netloc, timeout=60)
     connection.request("POST", place.path, json.dumps(plan))
     return connection, connection.getresponse()
 
@@ -124,7 +124,7 @@ def test_many_requests_at_once_have_an_environment_each(url: str, tmp_path: Path
 
 
 def test_next_request_finds_the_environment_warm(aws: Aws, emulator: str) -> None:
-    url = api(aws, emulator, deploy(aws, "warm", 10))
+    url = api(aws, emulator, deploy(aws, "warm", 60))
     pids: set[str] = set()
 
     def met_again() -> bool:
@@ -159,15 +159,15 @@ def test_failure_in_the_middle_breaks_the_answer_off(url: str, way: str) -> None
 
 
 def test_function_is_killed_at_its_timeout(aws: Aws, emulator: str) -> None:
-    url = api(aws, emulator, deploy(aws, "slow", 1))
+    url = api(aws, emulator, deploy(aws, "slow", 3))
     assert ask(url, sleeps=20)[0] == 502
 
-    connection, answer = post(url, parts=9, pause=0.3)
+    connection, answer = post(url, parts=99, pause=0.3)
     with pytest.raises(http.client.IncompleteRead):
         answer.read()
     connection.close()
     until(lambda: not lives(int(answer.headers["x-pid"])))
-    until(lambda: "Task timed out after 1.00 seconds" in logged(aws, "slow"))
+    until(lambda: "Task timed out after 3.00 seconds" in logged(aws, "slow"))
 
 
 def test_what_the_function_prints_is_in_its_log_group(aws: Aws, url: str) -> None:
@@ -203,7 +203,7 @@ def test_function_learns_that_the_caller_has_hung_up(url: str, tmp_path: Path) -
 
 
 def test_changed_configuration_starts_new_environments(aws: Aws, emulator: str) -> None:
-    url = api(aws, emulator, deploy(aws, "painted", 10))
+    url = api(aws, emulator, deploy(aws, "painted", 60))
     before = ask(url)[2]
     found = aws("lambda").get_function_configuration(FunctionName="painted")["Environment"]
     variables = found["Variables"] | {"COLOR": "green"}
@@ -226,7 +226,7 @@ def test_no_process_outlives_the_emulator(restarting: Callable[[], Any]) -> None
         def aws(service: str) -> Any:
             return client_for(emulator, service)
 
-        headers = ask(api(aws, emulator, deploy(aws, "orphan", 10)))[2]
+        headers = ask(api(aws, emulator, deploy(aws, "orphan", 60)))[2]
         assert lives(int(headers["x-pid"]))
     until(lambda: not lives(int(headers["x-pid"])))
 

@@ -103,7 +103,7 @@ def _authorizer(aws: Callable[[str], Any], emulator: str) -> str:
             if file.is_file():
                 packed.write(file, f"msgspec/{file.name}")
     arn: str = aws("lambda").create_function(
-        FunctionName="authorize", Runtime="python3.13", Role=ROLE, Timeout=10,
+        FunctionName="authorize", Runtime="python3.13", Role=ROLE, Timeout=60,
         Handler="lambdas.authorize.handler.handler", Code={"ZipFile": archive.getvalue()},
         Environment={"Variables": {"DROPFORGE_TABLE": "tokens", "AWS_ENDPOINT_URL": emulator}},
     )["FunctionArn"]  # fmt: skip
@@ -147,7 +147,7 @@ def guarded(aws: Callable[[str], Any], emulator: str, registry: Any) -> tuple[st
 def status(url: str, token: str) -> int:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -54,8 +54,8 @@ def plane() -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def backend(plane: ControlPlane) -> ServerlessBackend:
-    """The backend with its own client for creates, which waits half a second at most."""
-    quick = ONCE.merge(Config(read_timeout=0.5))
+    """The backend with its own client for creates, which waits two seconds at most."""
+    quick = ONCE.merge(Config(read_timeout=2.0))
     return ServerlessBackend(
         "dropforge", "base", Store("bucket"),
         role_arn="arn:aws:iam::123456789012:role/training",

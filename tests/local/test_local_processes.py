@@ -33,7 +33,7 @@ def own(tmp_path: Path) -> Settings:
 
 def service(settings: Settings, script: str = SERVER) -> Service:
     command = (sys.executable, "-c", script, str(settings.port))
-    return Service("emulator", command, settings.port, "/", seconds=10)
+    return Service("emulator", command, settings.port, "/", seconds=60)
 
 
 def test_occupied_port_names_the_process_and_the_way_out(own: Settings) -> None:
@@ -118,7 +118,7 @@ def test_another_instance_is_left_alone(own: Settings, tmp_path: Path) -> None:
     environment = {**os.environ, MARKER: str(other.state)}
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with subprocess.Popen(command, env=environment) as stranger:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not processes.ours(other) and time.monotonic() < deadline:
             time.sleep(0.02)
         up.down(own)

@@ -76,7 +76,7 @@ def request(name: str, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():

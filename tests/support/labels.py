@@ -81,7 +81,7 @@ class Served:
         query: str | None = None,
         **headers: str,
     ) -> tuple[int, Any, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         if method == "POST":
             headers = {"Content-Type": "application/json", **headers}

@@ -76,7 +76,7 @@ class Postgres:
                  "-p", str(self.port), "-k", "", *settings],
                 stdout=log, stderr=log, user=_user(), start_new_session=True, cwd=self._folder,
             )  # fmt: skip
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while True:
             try:
                 self.connect("postgres").close()
