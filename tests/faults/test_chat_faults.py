@@ -19,6 +19,7 @@ from chat_front import (
     SAGEMAKER,
     UPSTREAM,
     Result,
+    allowances,
     ask,
     by_name,
     invoked,
@@ -29,14 +30,24 @@ from chat_front import (
     sse,
     streams,
     upstream_requests,
+    waits_for_its_reader,
 )
-from http_stub import FakeTable, Respond, Stub, StubHandler, cuts, hangs, replies, resets, trickles
+from http_stub import (
+    PATIENCE,
+    FakeTable,
+    Respond,
+    Stub,
+    StubHandler,
+    cuts,
+    hangs,
+    replies,
+    resets,
+    trickles,
+)
 
-from dropforge.backends.awsapi import Table
 from dropforge.serve import breaker
 from lambdas.chat import chain, upstream
 from lambdas.chat import handler as chat
-from lambdas.chat.store import REFRESH_SECONDS
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.server import Server
 
@@ -48,9 +59,6 @@ HASTE = 3.0
 
 What has to answer in its place has most of it, so that a busy machine is no failure.
 """
-PATIENCE = 15.0
-"""Half of what a model that hangs here holds a connection for: who is answered sooner has not
-waited for it."""
 GOOD: dict[bool, Respond] = {
     False: replies(200, COMPLETION),
     True: streams(sse(*CHUNKS), DONE),
@@ -588,24 +596,17 @@ def test_warm_container_answers_from_memory_after_150_ms(
     stub: Stub, rows: FakeTable, monkeypatch: pytest.MonkeyPatch, trouble: Respond
 ) -> None:
     """One read is tried, for so long; what follows is answered from what was known."""
-    waits: list[float] = []
-    get = Table.get
-
-    def remembered(table: Table, *key: Any, deadline: float, **more: Any) -> Any:
-        waits.append(deadline - time.monotonic())
-        return get(table, *key, deadline=deadline, **more)
-
     assert timed()[1].status == 200
-    monkeypatch.setattr(Table, "get", remembered)
+    told = allowances(monkeypatch)
     for _ in range(2):
         forget(chat._front()._store)
         chat._front()._store._trouble_until = 0.0
         stub.routes["/"] = trouble
-        waits.clear()
+        told.clear()
         seconds, result = timed()
         assert result.status == 200
-        assert len(waits) == 1
-        assert waits[0] <= REFRESH_SECONDS == 0.15
+        assert 1 <= sum(about == "GetItem" for about, _ in told) <= 2, "sent again at the most"
+        assert all(allowed <= 0.15 for about, allowed in told if about == "GetItem")
         assert seconds < PATIENCE
 
 
@@ -752,25 +753,6 @@ def test_chunks_of_the_stand_in_come_when_the_model_writes_them(
         taken.release()
     response.finish()
     assert came[-1].endswith(b"data: [DONE]\n\n"), "gathered on the way"
-
-
-def waits_for_its_reader(taken: threading.Semaphore, parts: list[bytes]) -> Respond:
-    """Writes a part once the one before has been `taken`, and gives up after 10 s."""
-
-    def respond(handler: StubHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
-        handler.send_header("Connection", "close")
-        handler.end_headers()
-        handler.close_connection = True
-        for part in parts:
-            handler.wfile.write(part)
-            handler.wfile.flush()
-            if part is not parts[-1] and not taken.acquire(timeout=10):
-                return
-        handler.wfile.write(DONE)
-
-    return respond
 
 
 def wake(endpoints: Endpoints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +14,9 @@ AWS = Callable[[str], Any]
 
 
 def free_ports() -> int:
-    """The first of three consecutive free ports."""
-    for port in range(20000, 60000, 3):
+    """The first of three consecutive free ports, of those that no outgoing connection takes."""
+    every = range(20000, 32000, 3)
+    for port in random.sample(every, len(every)):  # another process may be looking as well
         probes = [socket.socket() for _ in range(3)]
         try:
             for offset, probe in enumerate(probes):

@@ -78,7 +78,7 @@ class World:
         run = ("run", project, BUCKET, key, version, config)
         names = ("run_id", "project", "bucket", "key", "version_id", "config")
         sizes = {
-            "tasks": min(n, 3),
+            "tasks": min(n, 2),
             "range": -(-len(data) // n),
             "rows_a_part": 350 if n > 1 else 10**6,
         }

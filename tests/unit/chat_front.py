@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,25 @@ def served(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     server.stop()
 
 
+def allowances(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """What the requests from now on are about, AWS's operation or a path; seconds each may take."""
+    told: list[tuple[str, float]] = []
+
+    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def send(
+            self: Connection, method: str, target: str, body: bytes, headers: Any, **more: Any
+        ) -> Any:
+            amz = {name.lower(): value for name, value in headers.items()}.get("x-amz-target", "")
+            told.append((amz.rpartition(".")[2] or target, more["deadline"] - time.monotonic()))
+            return original(self, method, target, body, headers, **more)
+
+        return send
+
+    for name in ("request", "stream"):
+        monkeypatch.setattr(Connection, name, noted(getattr(Connection, name)))
+    return told
+
+
 def invoked(name: str = "chat_completions", **changes: Any) -> Result:
     """What the handler answers to an event of tests/events, some of it replaced."""
     event = {**load(name), **changes}
@@ -192,5 +212,24 @@ def streams(*parts: bytes, pause: float = 0.0, then: Respond | None = None) -> R
             then(handler)
         else:
             handler.wfile.write(b"0\r\n\r\n")
+
+    return respond
+
+
+def waits_for_its_reader(taken: threading.Semaphore, parts: Sequence[bytes]) -> Respond:
+    """A stream whose parts come when the ones before have been `taken`; given up after 10 s."""
+
+    def respond(handler: StubHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for part in parts:
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            handler.wfile.flush()
+            if part is not parts[-1] and not taken.acquire(timeout=10):
+                handler.close_connection = True
+                return
+        handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(DONE), DONE))
 
     return respond

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Respond = Callable[["StubHandler"], None]
+PATIENCE = 15.0
+"""Half of what `hangs` holds a connection for: who is answered sooner has not waited for it."""
 
 
 class Stub(ThreadingHTTPServer):

@@ -22,6 +22,7 @@ from chat_front import (
     UPSTREAM,
     Invoke,
     Result,
+    allowances,
     ask,
     invoked,
     load,
@@ -31,6 +32,7 @@ from chat_front import (
     upstream_requests,
 )
 from http_stub import (
+    PATIENCE,
     FakeTable,
     Respond,
     Stub,
@@ -210,7 +212,7 @@ def test_upstream_failure_is_typed_and_asked_once(
     stub.routes[UPSTREAM] = answer
     started = time.monotonic()
     result = invoke()
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < PATIENCE
     assert (result.status, result.error["type"], result.error["code"]) == (status, kind, code)
     assert result.headers["x-dropforge-model"] == "shop/v2"
     assert CANARY not in result.text
@@ -255,15 +257,17 @@ def test_key_is_read_once_and_again_after_a_401(invoke: Invoke, stub: Stub) -> N
     assert secret_reads() == 2
 
 
-def test_deadline_is_never_later_than_the_lambdas_own(invoke: Invoke, stub: Stub) -> None:
+def test_deadline_is_never_later_than_the_lambdas_own(
+    invoke: Invoke, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Context:
         def get_remaining_time_in_millis(self) -> int:
             return 700
 
     stub.routes[UPSTREAM] = hangs
-    started = time.monotonic()
+    told = allowances(monkeypatch)
     assert chat.handler(load("chat_completions"), Context()).head["statusCode"] == 504
-    assert time.monotonic() - started < 0.6
+    assert max(allowed for _, allowed in told) <= 0.2, "half a second is the answer's own"
 
 
 def test_champion_is_remembered_for_two_seconds(

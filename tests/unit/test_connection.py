@@ -9,7 +9,18 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
-from http_stub import Respond, Stub, chunks, cuts, hangs, hangs_up_after, replies, resets, trickles
+from http_stub import (
+    PATIENCE,
+    Respond,
+    Stub,
+    chunks,
+    cuts,
+    hangs,
+    hangs_up_after,
+    replies,
+    resets,
+    trickles,
+)
 
 from dropforge.backends import connection as connection_module
 from dropforge.backends.connection import (
@@ -84,7 +95,7 @@ def test_deadline_covers_the_whole_answer(
     started = time.monotonic()
     with pytest.raises(DeadlineError):
         ask(connection, 0.3)
-    assert 0.25 < time.monotonic() - started < 1
+    assert 0.25 < time.monotonic() - started < PATIENCE
 
 
 def test_deadline_in_the_past_sends_nothing(stub: Stub, connection: Connection) -> None:
@@ -156,8 +167,8 @@ def test_deadline_covers_all_addresses_of_a_host(
     resolved(monkeypatch, *[silent] * addresses)
     started = time.monotonic()
     with pytest.raises(DeadlineError):
-        ask(Connection("http://model.example"), 0.4)
-    assert 0.35 < time.monotonic() - started < 0.8
+        ask(Connection("http://model.example"), 1.0)
+    assert 0.95 < time.monotonic() - started < 3.9, "not a second for each"
 
 
 def test_address_that_is_silent_leaves_time_for_the_next(
@@ -179,7 +190,7 @@ def test_deadline_covers_a_handshake_that_trickles() -> None:
         def trickle() -> None:
             peer, _ = server.accept()
             with peer, suppress(OSError):
-                for byte in b"\x16\x03\x03\x40\x00" + bytes(100):
+                for byte in b"\x16\x03\x03\x40\x00" + bytes(600):
                     peer.send(bytes((byte,)))
                     if over.wait(0.05):
                         break
@@ -189,7 +200,7 @@ def test_deadline_covers_a_handshake_that_trickles() -> None:
         started = time.monotonic()
         with pytest.raises(DeadlineError):
             ask(Connection(f"https://127.0.0.1:{server.getsockname()[1]}"), 0.4)
-        assert 0.35 < time.monotonic() - started < 0.8
+        assert 0.35 < time.monotonic() - started < PATIENCE
         over.set()
         thread.join()
 

@@ -348,7 +348,7 @@ def test_hanging_provider_takes_no_more_than_its_time(
     provider.chat = lambda model, messages: str(provider.released.wait(20))
     began = time.monotonic()
     said = drift_handler.handler({"time": f"{DAY}T04:00:00Z"}, Context())
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15, "the provider hangs for 20 s"
     assert said["shop"].startswith("failed: PROVIDER_DOWN")
 
 

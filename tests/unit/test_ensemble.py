@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import openai
 import pytest
 from chat_front import COMPLETION, UPSTREAM, ask, invoked, served, shop, upstream_requests
 from chat_options import serve
-from http_stub import FakeTable, Respond, Stub, StubHandler, hangs, replies, resets
+from http_stub import PATIENCE, FakeTable, Respond, Stub, StubHandler, hangs, replies, resets
 
 from dropforge.serve.arms import rated
 from dropforge.serve.ensemble import alike, ballot, chosen, shuffled, summed_usage, vote
@@ -213,15 +214,15 @@ def test_a_stream_is_the_given_answer() -> None:
 
 
 def test_all_are_asked_at_once_over_connections_that_are_kept(stub: Stub) -> None:
-    def slow(handler: StubHandler) -> None:
-        time.sleep(0.15)
+    together = threading.Barrier(3)
+
+    def meets_the_others(handler: StubHandler) -> None:
+        together.wait(10)
         handler.reply(200, COMPLETION)
 
-    stub.routes[UPSTREAM] = slow
+    stub.routes[UPSTREAM] = meets_the_others
     for _ in range(3):
-        began = time.monotonic()
         assert invoked(body=ask()).status == 200
-        assert time.monotonic() - began < 0.4
     assert len(upstream_requests(stub)) == 9
     assert stub.connections <= 3 + 1 + 3  # models, the registry, and the key, read by each
 
@@ -229,10 +230,8 @@ def test_all_are_asked_at_once_over_connections_that_are_kept(stub: Stub) -> Non
 @pytest.mark.parametrize("broken", [hangs, resets, replies(500, {}), replies(429, {})])
 def test_those_that_have_answered_count(stub: Stub, broken: Respond) -> None:
     stub.routes[UPSTREAM] = by_model({"ft:shop:2": broken, "ft:shop:1": said("Friday.")})
-    began = time.monotonic()
     result = invoked(body=ask())
     assert (result.status, result.headers["x-dropforge-model"]) == (200, "shop/v1")
-    assert time.monotonic() - began < 1.4
     tokens = 75 if broken is hangs else 50  # who was given up may have written all the same
     assert result.json()["usage"]["total_tokens"] == tokens
 
@@ -252,7 +251,7 @@ def test_no_answer_at_all_is_a_typed_error_within_the_deadline(
     stub.routes[UPSTREAM] = broken
     began = time.monotonic()
     assert invoked(body=ask()).status == status
-    assert time.monotonic() - began < 1.8
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_a_request_that_the_models_refuse_is_refused(stub: Stub) -> None:

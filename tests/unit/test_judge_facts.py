@@ -53,6 +53,6 @@ def test_reference_recalls_itself_completely(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["a", "a.", "-", "A-", "x@", "$", "1,", "www.", "_"])
 def test_facts_are_found_in_linear_time_on_repetitions(piece: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     facts(piece * (32_000 // len(piece)))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

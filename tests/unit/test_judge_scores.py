@@ -83,9 +83,9 @@ def test_format_that_is_no_expression_is_refused_when_it_is_dropped(pattern: str
 
 
 def test_format_is_matched_in_linear_time() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert failed_checks(TICKET, "a" * 50_000 + "!", Checks(format="(a+)+$")) == ("format",)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(st.text())

@@ -450,7 +450,7 @@ def test_page_of_5000_tickets_is_small_and_quick() -> None:
     judged = [msgspec.structs.replace(s, answers=longest) for s in judged]
     found = verdict(judged[:200], planned=5000)
     evaluation = msgspec.structs.replace(found.evaluation, samples=5000)
-    began = time.perf_counter()
+    began = time.process_time()
     page = verdict_report(Verdict(evaluation, found.decision), Gate(), judged, [])
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert len(page.encode()) < 2_000_000
