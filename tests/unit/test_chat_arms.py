@@ -539,9 +539,9 @@ def test_answer_is_neither_lost_nor_late_where_it_cannot_be_counted(
     capsys.readouterr()
     told = allowances(monkeypatch)
     result = invoke()
-    writes = [allowed for about, allowed in told if about in ("UpdateItem", "SendMessage")]
-    assert len(writes) > shadow
-    assert max(writes) <= 0.1
+    counted_in = [allowed for about, allowed in told if about in ("UpdateItem", "SendMessage")]
+    assert len(counted_in) > shadow
+    assert max(counted_in) <= 0.1
     assert (result.status, result.json()["model"]) == (200, "shop/v2")
     record = json.loads(capsys.readouterr().out)
     lost = {"ArmCountFailed": 1, **({"ShadowSendFailed": 1} if shadow else {})}
