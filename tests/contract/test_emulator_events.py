@@ -94,13 +94,15 @@ def test_partial_batch_retries_only_the_poison_then_dead_letters_it(
     sqs = aws("sqs")
     dead_url, dead_arn = queue(aws, "dead")
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 3})
-    url, arn = queue(aws, "batch", RedrivePolicy=redrive, VisibilityTimeout="1")
+    url, arn = queue(aws, "batch", RedrivePolicy=redrive, VisibilityTimeout="3")
     note = tmp_path / "noted"
     entries = [{"Id": str(n), "MessageBody": f"note {note}"} for n in range(9)]
     entries.insert(4, {"Id": "poison", "MessageBody": "poison"})
     sqs.send_message_batch(QueueUrl=url, Entries=entries)
+    taker = function("batch")
+    aws("lambda").invoke(FunctionName=taker, Payload="{}")  # its start may take seconds
     aws("lambda").create_event_source_mapping(
-        FunctionName=function("batch"), EventSourceArn=arn, BatchSize=10,
+        FunctionName=taker, EventSourceArn=arn, BatchSize=10,
         FunctionResponseTypes=["ReportBatchItemFailures"],
     )  # fmt: skip
     dead = until(lambda: sqs.receive_message(QueueUrl=dead_url).get("Messages"))
