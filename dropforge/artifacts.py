@@ -102,9 +102,9 @@ def drift_key(project: str, day: str, name: str = "drift.json") -> str:
     return f"{JUDGE}/{project}/drift/{day}/{name}"
 
 
-def batch_name(index: int, kind: Literal["batch", "unjudged", "prompts"] = "batch") -> str:
-    """Judged samples; with a batch API between, samples not yet judged, and what is asked."""
-    return f"{kind}-{index:03d}.jsonl"
+def batch_name(index: int) -> str:
+    """The judged samples of a batch of test tickets: batch-000.jsonl for the first."""
+    return f"batch-{index:03d}.jsonl"
 
 
 def error_key(dropped_key: str) -> str:

@@ -37,8 +37,6 @@ class Preset(msgspec.Struct, frozen=True):
             one tells whether the account may train.
         lists_models: whether every model that can be trained is in its list of models.
         training_ends: the last day on which it takes jobs.
-        batches: the path that the requests of a batch name; empty: it takes no batches, or not by
-            OpenAI's protocol (Bedrock's and Together's lie in other places).
     """
 
     base_url: str = ""
@@ -49,14 +47,12 @@ class Preset(msgspec.Struct, frozen=True):
     probe: bool = True
     lists_models: bool = True
     training_ends: date | None = None
-    batches: str = ""
 
 
-_BATCHES = "/v1/chat/completions"
 PRESETS: dict[str, Preset] = {
     # No new jobs for anyone from 6 January 2027 (OpenAI's deprecations page, November 2026).
-    "openai": Preset("https://api.openai.com/v1", training_ends=date(2027, 1, 5), batches=_BATCHES),
-    "azure": Preset(metadata=False, lists_models=False, batches="/chat/completions"),
+    "openai": Preset("https://api.openai.com/v1", training_ends=date(2027, 1, 5)),
+    "azure": Preset(metadata=False, lists_models=False),
     "bedrock": Preset(
         "https://bedrock-mantle.{region}.api.aws/v1",
         suffix=False,
@@ -72,7 +68,7 @@ PRESETS: dict[str, Preset] = {
         probe=False,
     ),
     # Any server of one's own, such as serving/: it takes what training/train.py takes.
-    "local": Preset(takes=_STANDARD | _OURS, batches=_BATCHES),
+    "local": Preset(takes=_STANDARD | _OURS),
 }
 Hosted = Literal["openai", "azure", "bedrock", "together", "local"]
 Backend = Literal[Hosted, "sagemaker", "sagemaker-serverless"]

@@ -96,11 +96,10 @@ class WatchSettings(ProviderSettings, StarterSettings):
 
 
 class JudgeSettings(ProviderSettings):
-    """judge, submit and collect; `poll_seconds` is how soon batches are first looked at."""
+    """judge and drift."""
 
     judge_base_url: str
     judge_secret_arn: str
-    poll_seconds: int = 60
 
 
 class WebhookSettings(Settings):

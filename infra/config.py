@@ -77,8 +77,6 @@ class FunctionSizes(_Section):
     parity: FunctionSize
     plan: FunctionSize
     judge: FunctionSize
-    submit: FunctionSize
-    collect: FunctionSize
     verdict: FunctionSize
     ask: FunctionSize
     approve: FunctionSize

@@ -173,7 +173,6 @@ def _judging_functions(scope: Construct, settings: Settings, data: DataStack) ->
         "DROPFORGE_JUDGE_BASE_URL": settings.judge_base_url,
         "DROPFORGE_JUDGE_SECRET_ARN": data.judge_secret_arn,
     }
-    waits = {"DROPFORGE_POLL_SECONDS": str(settings.poll_seconds)}
     return (
         Spec("plan", "judge.plan", (reads(bucket, VALIDATE, PROJECTS, JUDGE),)),
         Spec(
@@ -187,27 +186,6 @@ def _judging_functions(scope: Construct, settings: Settings, data: DataStack) ->
                 *converses(settings),
             ),
             judges,
-        ),
-        Spec(
-            "submit",
-            "judge.submit",
-            (
-                reads(bucket, PROJECTS, JUDGE),
-                writes(bucket, JUDGE),
-                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
-            ),
-            judges | waits,
-        ),
-        Spec(
-            "collect",
-            "judge.collect",
-            (
-                reads(bucket, PROJECTS, JUDGE),
-                writes(bucket, JUDGE),
-                reads_secret(*data.provider_secrets.values(), data.judge_secret_arn),
-                *converses(settings),
-            ),
-            judges | waits,
         ),
         Spec(
             "verdict",

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 
 from infra.config import Settings
-from infra.judge_states import CHEAP_FUNCTIONS, cheap_states
 from infra.promotion_states import promotion_states
 from infra.states import TRANSIENT, State, arn_name, choice, guarded, retries, stage, task
 from infra.training_states import training_states
@@ -22,7 +21,6 @@ TIMEOUT_S = 60 * 24 * 3600
 person's yes within a week, and for a canary of 500 hours."""
 FUNCTIONS = (
     *("clean", "validate", "launch", "poll", "wait", "fallback", "parity", "plan", "judge"),
-    *CHEAP_FUNCTIONS,
     *("verdict", "ask", "promote", "canary", "fail"),
 )
 SPARK_DONE = {"clean": "Cleaned", "validate": "Validated"}
@@ -60,7 +58,6 @@ def definition(settings: Settings) -> State:
             "Plan": stage(settings, "plan", "$.plan", then="MoreTickets?"),
             "MoreTickets?": choice("$.plan.more", "Judge", "Verdict"),
             "Judge": _judging(settings),
-            **cheap_states(settings, then="Plan"),
             "Verdict": stage(settings, "verdict", "$.evaluation", then="Approval?"),
             **promotion_states(settings, then="Succeeded"),
             "Succeeded": {"Type": "Succeed"},
@@ -160,6 +157,6 @@ def _judging(settings: Settings) -> State:
             },
         },
         result="$.batches",
-        then="Cheap?",
+        then="Plan",
     )
     return {**judging, **retries(*TRANSIENT)}

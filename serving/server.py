@@ -27,8 +27,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from serving import errors
-from serving.batch_store import BatchStore
-from serving.batches import Batching, batch_routes
 from serving.chat import Answers, chat_routes
 from serving.embeddings import Embedder, embedding_routes
 from serving.engine import Engine
@@ -99,16 +97,13 @@ def create_app(state: Path, weights: Path, threads: int = 1) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         engine.start()
         trainer.start()
-        batching.start()
         yield
-        batching.stop()
         trainer.stop()
         engine.stop()
 
     app = FastAPI(title="Dropforge model server", lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app)
     training = Training(jobs, files, trainer, lifecycle)
-    batching = Batching(app, BatchStore(state), files, lifecycle)
     chat = chat_routes(Answers(engine, catalogue, ReferenceJudge(embedder)))
     for prefix in ("", "/openai"):
         app.include_router(chat, prefix=prefix)
@@ -116,7 +111,6 @@ def create_app(state: Path, weights: Path, threads: int = 1) -> FastAPI:
         app.include_router(model_routes(catalogue), prefix=prefix)
         app.include_router(file_routes(files), prefix=prefix)
         app.include_router(job_routes(training), prefix=prefix)
-        app.include_router(batch_routes(batching), prefix=prefix)
     app.include_router(chat, prefix="/together")
     app.include_router(together_routes(training, files, catalogue))
 

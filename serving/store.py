@@ -3,7 +3,6 @@
 Layout of the state folder:
 
     files/<file id>/{file.json,content}
-    batches/<batch id>/{batch.json,results.jsonl}
     jobs/<job id>/{job.json,events.jsonl,train.log} and the folders of one training run
     loaded.json                     adapters loaded through /v1/load_lora_adapter
     lifecycle.json, webhooks.json   written by a person: see Lifecycle and webhooks.py
@@ -63,9 +62,8 @@ def page(records: list[Record], after: str | None, limit: int) -> Record:
 class Lifecycle:
     """When models end, for trying out what a provider's shutdown does; read anew for each question.
 
-    `lifecycle.json` holds `{"<model id>": "YYYY-MM-DD", …, "training_closed": true,
-    "batch_seconds": 60}`, all of it optional. From its day on a model neither answers nor is
-    trained.
+    `lifecycle.json` holds `{"<model id>": "YYYY-MM-DD", …, "training_closed": true}`, all of it
+    optional. From its day on a model neither answers nor is trained.
     """
 
     def __init__(self, state: Path) -> None:
@@ -78,12 +76,6 @@ class Lifecycle:
     def training_closed(self) -> bool:
         """Whether no account may train any more."""
         return self._read().get("training_closed") is True
-
-    @property
-    def batch_seconds(self) -> int | None:
-        """After how many seconds new batches expire, if not after a day."""
-        told = self._read().get("batch_seconds")
-        return told if isinstance(told, int) else None
 
     def shutdown_date(self, *model_ids: str | None) -> str | None:
         """The first day on which one of these models (a model and its base) is gone."""

@@ -25,9 +25,7 @@ from dropforge.judge.questions import (
     jurors,
     nonce_of,
     questions,
-    settle,
     ticket_name,
-    unread,
 )
 from dropforge.judge.samples import AnswerUsage, Judged, JudgedBy, Outcome, Sample
 from dropforge.judge.sampling import MIN_SCORED, choose_samples, cluster_of, is_clear
@@ -65,9 +63,7 @@ __all__ = [
     "make_sample",
     "nonce_of",
     "questions",
-    "settle",
     "ticket_name",
-    "unread",
     "usage",
     "warnings",
 ]
@@ -75,7 +71,7 @@ __all__ = [
 KERNEL = "judge/2"
 """Part of every evaluation hash: raise it when the same answers would be judged differently."""
 
-_HOW = {"batch", "concurrency", "requests_per_minute", "look", "speed"}
+_HOW = {"batch", "concurrency", "requests_per_minute", "look"}
 """Settings that decide how fast tickets are judged, and nothing about the outcome of one."""
 
 

@@ -32,7 +32,7 @@ class Question(msgspec.Struct, frozen=True):
     """One prompt to one judge.
 
     Attributes:
-        id: unique within an evaluation; at most 64 characters.
+        id: unique within an evaluation.
         juror: the judge's place in the panel.
     """
 

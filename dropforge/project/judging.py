@@ -55,8 +55,7 @@ class Judging(JudgeChoice):
 
     `panel` are further judges beside the first. At most `samples` tickets are judged, `look` at a
     time: with `early_stop`, judging ends where the evidence is clear. `requests_per_minute` bounds
-    what is asked of the judges. `speed: cheap` sends prompts through the provider's batch API: half
-    the price, and up to a day of waiting. `embedding_model` adds a similarity to the report.
+    what is asked of the judges. `embedding_model` adds a similarity to the report.
     """
 
     panel: tuple[JudgeChoice, ...] = ()
@@ -66,7 +65,6 @@ class Judging(JudgeChoice):
     batch: Annotated[int, Field(ge=1, le=100)] = 10
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    speed: Literal["fast", "cheap"] = "fast"
     max_answer_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
     embedding_model: Text | None = None
     checks: Checks = Checks()

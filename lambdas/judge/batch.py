@@ -1,9 +1,8 @@
 """A batch of test tickets -> answers of every arm, judged, in `judge/…/batch-NNN.jsonl`.
 
-Batches below 0 are the golden questions: answered by every arm, checked without a judge. Where the
-project's judging is cheap, what would be asked of the judges is written down for the batch API
-instead. A champion that its provider has shut down is judged by its recorded answers, where some
-were recorded in time (dropforge/recorded.py).
+Batches below 0 are the golden questions: answered by every arm, checked without a judge. A champion
+that its provider has shut down is judged by its recorded answers, where some were recorded in time
+(dropforge/recorded.py).
 """
 
 from __future__ import annotations
@@ -29,10 +28,8 @@ from dropforge.judge import (
     choose_samples,
     cosine,
     judge_pairs,
-    jurors,
     make_sample,
     nonce_of,
-    questions,
     ticket_name,
 )
 from dropforge.recorded import RecordedAnswers, decode_recorded
@@ -100,19 +97,10 @@ def handler(edge: Edge, event: Event) -> Result:
 
 def _judge(batch: Batch) -> None:
     edge, judging = batch.edge, batch.edge.config.judge
-    cheap = batch.plan.get("cheap")
-    unjudged, prompts = (batch.key(batch_name(batch.index, k)) for k in ("unjudged", "prompts"))
-    if cheap and all(edge.store.find(key) is not None for key in (unjudged, prompts)):
-        return  # they may have been sent: what comes back is for these prompts
     tickets = _tickets(batch)
     arms = _arms(batch, [ticket.prompt for ticket in tickets], tickets)
     meant = _similarities(batch, tickets, arms)
     pairs = _pairs(batch, tickets, arms)
-    if cheap:
-        asked = [q for pair in pairs for q in questions(pair, jurors(judging), judging.rubric)]
-        edge.store.write(unjudged, encode_lines(_samples(batch, tickets, arms, meant, {}, {})))
-        edge.store.write(prompts, encode_lines(asked))
-        return
     panel = Panel(edge.config, batch.settings, Kept(edge.store, edge.run.project))
     judged = dict(zip(map(_at, pairs), judge_pairs(pairs, panel.ask, judging), strict=True))
     samples = _samples(batch, tickets, arms, meant, judged, panel.calls)

@@ -52,8 +52,7 @@ def handler(edge: Edge, event: Event) -> Result:
     judged = max([judged, *(1 + batch for batch in plan["batches"])])
     left = range(judged, -(-int(plan["samples"]) // judging.batch))
     clear = _clear(edge, plan, judged) if judging.early_stop and judged else None
-    in_looks = judging.early_stop and judging.speed == "fast"
-    look = max(1, -(-judging.look // judging.batch)) if in_looks else len(left)
+    look = max(1, -(-judging.look // judging.batch)) if judging.early_stop else len(left)
     batches = [] if clear else list(left[:look])
     golden = golden_batches(int(plan["golden_questions"])) if is_first else []
     if clear:
@@ -87,7 +86,6 @@ def _first(edge: Edge, event: Event) -> dict[str, Any]:
         "judged": 0,
         "batches": [],
         "concurrency": judging.tasks,
-        "cheap": judging.speed == "cheap",
     }
 
 

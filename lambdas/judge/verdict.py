@@ -83,10 +83,6 @@ def _evaluation(
     return msgspec.structs.replace(found, usage=priced, warnings=warnings(found, related))
 
 
-BATCH_DISCOUNT = 0.5
-"""What a batch costs of the same questions asked directly (OpenAI, "Batch API"; Azure the same)."""
-
-
 def _priced(
     evaluation: Evaluation, model: dict[str, Any], plan: dict[str, Any]
 ) -> dict[str, Usage]:
@@ -100,8 +96,6 @@ def _priced(
     priced = {}
     for arm, used in evaluation.usage.items():
         usd = answer_usd(names.get(arm, ""), used.prompt_tokens, used.completion_tokens)
-        if usd is not None and arm == "judge" and plan.get("cheap"):
-            usd *= BATCH_DISCOUNT
         priced[arm] = msgspec.structs.replace(used, usd=usd)
     return priced
 

@@ -69,8 +69,6 @@ EXPECTED = {
     ),
     "Plan": ({"validate/*", "projects/*", "judge/*"}, set()),
     "Judge": ({"validate/*", "projects/*", "judge/*"}, {"judge/*"}),
-    "Submit": ({"projects/*", "judge/*"}, {"judge/*"}),
-    "Collect": ({"projects/*", "judge/*"}, {"judge/*"}),
     "Verdict": ({"judge/*", "validate/*", "train/*", "projects/*"}, {"judge/*"}),
     "PromotionAsk": ({"judge/*"}, set()),
     "Promote": ({"judge/*", "projects/*"}, set()),
@@ -157,8 +155,6 @@ def test_secrets_are_read_by_those_who_talk_to_others_or_sign_links(assembly: As
         "PromotionAsk",
         "Approve",
         "Extract",
-        "Submit",
-        "Collect",
     }
     (secrets,) = allowed(assembly, "Extract", "secretsmanager:GetSecretValue")
     assert secrets.endswith(":secret:dropforge/database/*")

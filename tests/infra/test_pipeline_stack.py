@@ -47,8 +47,6 @@ ENVIRONMENT = {
     "parity": TRAINING,
     "plan": set(),
     "judge": {*PROVIDER, *JUDGES},
-    "submit": {*PROVIDER, *JUDGES, "DROPFORGE_POLL_SECONDS"},
-    "collect": {*PROVIDER, *JUDGES, "DROPFORGE_POLL_SECONDS"},
     "verdict": set(),
     "ask": {
         "DROPFORGE_APPROVAL_SECRET_ARN",

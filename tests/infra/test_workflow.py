@@ -114,8 +114,6 @@ def test_results_are_placed_beside_the_run(machine: State) -> None:
         "UnknownJobState": "$.error",
         "Plan": "$.plan",
         "Judge": "$.batches",
-        "Submit": "$.cheap",
-        "Collect": "$.cheap",
         "Verdict": "$.evaluation",
         "WaitForApproval": "$.approval",
         "Promote": "$.promotion",

@@ -18,7 +18,6 @@ from openai import OpenAI
 
 from dropforge.artifacts import FineTuneJob
 from dropforge.backends import Completion
-from dropforge.backends.openai_api.batches import Batches
 from dropforge.backends.openai_api.chats import Chats
 from dropforge.backends.openai_api.errors import not_available, retired, translated
 from dropforge.backends.openai_api.jobs import (
@@ -255,11 +254,6 @@ class OpenAIBackend:
         """The models that the provider lists for this account."""
         with translated():
             return self._jobs.models()
-
-    def batches(self) -> Batches | None:
-        """The provider's batches of chat requests, where it has any."""
-        path = self._preset.batches
-        return Batches(self._client, path, self._settle) if path else None
 
     def complete(self, model: str, messages: list[dict[str, str]], max_tokens: int) -> Completion:
         """See `Chats.complete`."""
