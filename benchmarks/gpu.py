@@ -17,7 +17,6 @@ import os
 import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -27,7 +26,8 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.figures import ROOT, output
+
 PEER = Path(__file__).with_name("peers") / "trl_sft.py"
 PEAK_FLOPS = 989e12
 """Dense bf16 of an H100 SXM (NVIDIA H100 data sheet: 1,979 TFLOP/s with sparsity)."""
@@ -191,28 +191,15 @@ def ours(folder: Path, shape: Shape, checkpointing: bool) -> Measured:
         SystemExit: a run failed; its output is printed.
     """
     settings = environment(folder, "speed", shape, checkpointing)
-    printed = _run([sys.executable, str(ROOT / "training/train.py")], settings)
+    printed = output([sys.executable, ROOT / "training/train.py"], environment=settings)
     rates = [float(x) for x in re.findall(r"^step=.*\btokens_per_second=(\S+)", printed, re.M)]
     peaks = [float(x) for x in re.findall(r"\bmax_memory_gb=(\S+)", printed)]
     settings = environment(folder, "profile", shape, checkpointing)
-    told = _run([sys.executable, "-m", "benchmarks.gpu", "--profile"], settings).splitlines()[-1]
+    told = output([sys.executable, "-m", "benchmarks.gpu", "--profile"], environment=settings)
     speed = statistics.harmonic_mean(rates[WARMUP_STEPS:])
-    return Measured("training/train.py", speed, max(peaks, default=0) * 1e9, json.loads(told))
-
-
-def _run(command: list[str], settings: Mapping[str, str], text: str = "") -> str:
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **settings, "PYTHONPATH": str(ROOT)},
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
+    return Measured(
+        "training/train.py", speed, max(peaks, default=0) * 1e9, json.loads(told.splitlines()[-1])
     )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def trl(folder: Path, shape: Shape, checkpointing: bool, tokens: int) -> Measured:
@@ -243,7 +230,7 @@ def trl(folder: Path, shape: Shape, checkpointing: bool, tokens: int) -> Measure
         "settings": settings,
         "lora": lora,
     }
-    told = json.loads(_run([sys.executable, str(PEER)], {}, json.dumps(asked)).splitlines()[-1])
+    told = json.loads(output([sys.executable, PEER], told=json.dumps(asked)).splitlines()[-1])
     steady = statistics.mean(told["step_walls"][WARMUP_STEPS:])
     return Measured(f"TRL, {attention}", tokens / told["steps"] / steady, told["peak_bytes"])
 
