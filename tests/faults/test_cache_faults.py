@@ -28,7 +28,7 @@ from lambdas.chat.upstream import Upstream
 from tests.support.near_questions import question_pairs
 from tests.unit.cache_table import CACHE_TABLE, CacheTable, copied
 from tests.unit.chat_front import served, shop
-from tests.unit.http_stub import Stub, StubHandler, replies
+from tests.unit.http_stub import Stub, replies
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -70,7 +70,7 @@ class World:
         route = Route(project, version, arm, "openai", f"ft:{project}:{number}")
         call = Call(
             "POST", "/v1/chat/completions", f"{self.requests:032x}", (project,), project, "name",
-            pick(("t1", "t2")), None, time.monotonic() + 5, self.now, "", False,
+            pick(("t1", "t2")), None, time.monotonic() + 60, self.now, "", False,
             headers={}, metrics={}, after=[],
         )  # fmt: skip
         return Exchange(
@@ -148,7 +148,9 @@ def rows() -> CacheTable:
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, rows: CacheTable) -> Iterator[Stub]:
-    monkeypatch.setattr(StubHandler, "disable_nagle_algorithm", True)
+    limits = ("cache.READ_SECONDS", "cache.WRITE_SECONDS", "semantic.READ_SECONDS")
+    for limit in (*limits, "semantic.WRITE_SECONDS", "semantic.EMBED_SECONDS"):
+        monkeypatch.setattr(f"lambdas.chat.{limit}", 30.0)  # nothing here is slow but the machine
     with served(monkeypatch, rows) as server:
         yield server
 

@@ -15,6 +15,15 @@ STACKS = ("DropforgeData", "DropforgePipeline", "DropforgeServing", "DropforgeMo
 UNBUNDLED: dict[str, Any] = {"aws:cdk:bundling-stacks": []}
 """The context under which no assets are built: a template names them by their hash all the same."""
 
+OPTIONS: dict[str, Any] = {
+    "alarm_email": "ops@example.com",
+    "plans": {"gold": {"rate_per_second": 100, "burst": 200, "requests_per_month": 0}},
+    "sagemaker.enabled": False,
+    "spark.image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1",
+    "vpc.subnet_ids": "subnet-0a1b2c3d,subnet-0a1b2c3e",
+    "vpc.security_group_ids": "sg-0a1b2c3d",
+}
+
 Properties = dict[str, Any]
 
 

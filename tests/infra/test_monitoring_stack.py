@@ -3,14 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aws_cdk import assertions
-
-from infra.config import ROOT, settings_from
-from infra.data_stack import DataStack
-from infra.monitoring_stack import MonitoringStack
-from infra.pipeline_stack import PipelineStack
-from infra.serving_stack import ServingStack
-from tests.infra.assembly import Assembly, text, unbundled
+from infra.config import ROOT
+from tests.infra.assembly import OPTIONS, Assembly, text
 
 STACK = "DropforgeMonitoring"
 METRICS = (
@@ -159,21 +153,9 @@ def test_deployment_facts_stand_in_one_parameter(assembly: Assembly) -> None:
     assert facts["dashboard"] == "dropforge"
 
 
-def test_alarms_reach_a_mailbox_where_one_is_given() -> None:
-    app = unbundled()
-    settings = settings_from({"alarm_email": "ops@example.com"})
-    data = DataStack(app, "Data", settings)
-    monitoring = MonitoringStack(
-        app,
-        "Monitoring",
-        settings,
-        data,
-        PipelineStack(app, "Pipeline", settings, data),
-        ServingStack(app, "Serving", settings, data),
-    )
-
-    template = assertions.Template.from_stack(monitoring)
-
-    template.has_resource_properties(
-        "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.com"}
-    )
+def test_alarms_reach_a_mailbox_where_one_is_given(
+    assembly: Assembly, with_options: Assembly
+) -> None:
+    (told,) = with_options.properties("AWS::SNS::Subscription", STACK).values()
+    assert (told["Protocol"], told["Endpoint"]) == ("email", OPTIONS["alarm_email"])
+    assert not assembly.properties("AWS::SNS::Subscription", STACK)

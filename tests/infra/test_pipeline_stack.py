@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import json
 
-from aws_cdk import assertions
-
 from infra import workflow
-from infra.config import Settings, settings_from
-from infra.data_stack import DataStack
-from infra.pipeline_stack import PipelineStack
-from tests.infra.assembly import Assembly, listed, text, unbundled
+from infra.config import Settings
+from tests.infra.assembly import OPTIONS, Assembly, listed, text
 
 COMMON = {
     "DROPFORGE_BUCKET",
@@ -220,26 +216,17 @@ def test_no_function_is_in_a_vpc_where_none_is_named(assembly: Assembly) -> None
     assert not [name for name, f in assembly.functions().items() if "VpcConfig" in f]
 
 
-def test_extract_alone_enters_the_vpc_of_the_databases() -> None:
-    app = unbundled()
-    settings = settings_from(
-        {
-            "vpc.subnet_ids": "subnet-0a1b2c3d,subnet-0a1b2c3e",
-            "vpc.security_group_ids": "sg-0a1b2c3d",
+def test_extract_alone_enters_the_vpc_of_the_databases(with_options: Assembly) -> None:
+    functions = with_options.functions().items()
+    inside = {name: f["VpcConfig"] for name, f in functions if "VpcConfig" in f}
+
+    assert inside == {
+        "extract": {
+            "SubnetIds": OPTIONS["vpc.subnet_ids"].split(","),
+            "SecurityGroupIds": [OPTIONS["vpc.security_group_ids"]],
         }
-    )
-    data = DataStack(app, "Data", settings)
-    template = assertions.Template.from_stack(PipelineStack(app, "Pipeline", settings, data))
-    functions = template.find_resources("AWS::Lambda::Function").values()
-
-    inside = [f["Properties"] for f in functions if "VpcConfig" in f["Properties"]]
-
-    assert [f["FunctionName"] for f in inside] == ["dropforge-extract"]
-    assert inside[0]["VpcConfig"] == {
-        "SubnetIds": ["subnet-0a1b2c3d", "subnet-0a1b2c3e"],
-        "SecurityGroupIds": ["sg-0a1b2c3d"],
     }
-    policies = json.dumps(template.find_resources("AWS::IAM::Policy"))
+    policies = json.dumps(with_options.resources("AWS::IAM::Policy"))
     assert policies.count("ec2:CreateNetworkInterface") == 1
 
 

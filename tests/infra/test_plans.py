@@ -35,11 +35,9 @@ def of(found: dict[str, dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [r["Properties"] for r in found.values() if r["Type"] == f"AWS::{kind}"]
 
 
-def test_plans_of_the_context_are_usage_plans_of_the_stage() -> None:
-    gold = {"rate_per_second": 100, "burst": 200, "requests_per_month": 0}
-    plans = {
-        p["UsagePlanName"]: p for p in of(resources(plans={"gold": gold}), "ApiGateway::UsagePlan")
-    }
+def test_plans_of_the_context_are_usage_plans_of_the_stage(with_options: Assembly) -> None:
+    found = with_options.properties("AWS::ApiGateway::UsagePlan").values()
+    plans = {plan["UsagePlanName"]: plan for plan in found}
     assert set(plans) == {"dropforge-standard", "dropforge-gold"}
     standard = plans["dropforge-standard"]
     assert standard["Throttle"] == {"RateLimit": 25, "BurstLimit": 50}

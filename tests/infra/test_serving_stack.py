@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aws_cdk import assertions
 
 from dropforge.collect import STORED
 from dropforge.serve import Feedback
@@ -16,16 +15,14 @@ from infra import collect
 from infra.api import BEARER, RESPONSES
 from infra.asset import CHAT, source_files
 from infra.config import API_TIMEOUT_S, ROOT, STREAM_TIMEOUT_S, settings_from
-from infra.data_stack import DataStack
 from infra.endpoint import container_environment
-from infra.serving_stack import ServingStack
 from infra.shadow import BATCH, MAX_CONCURRENCY
 from infra.training import image_uri, repository_arn
 from lambdas.chat.arms import ShadowChat
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.store import ProjectStore
 from lambdas.shadow.handler import REGISTRY_SECONDS, Shadow
-from tests.infra.assembly import Assembly, listed, text, unbundled
+from tests.infra.assembly import Assembly, listed, text
 
 SIGNED = {"GET /approvals/{project}/{run}", "POST /approvals/{project}/{run}"}
 """Their links carry a signature in place of a bearer token."""
@@ -246,12 +243,8 @@ def test_model_server_is_set_up_by_its_image_and_the_settings() -> None:
     assert not any("{" in value for value in (*lmi.values(), *vllm.values()))
 
 
-def test_no_endpoint_is_made_where_sagemaker_is_switched_off() -> None:
-    app = unbundled()
-    settings = settings_from({"sagemaker.enabled": False})
-    serving = ServingStack(app, "Serving", settings, DataStack(app, "Data", settings))
-
-    template = assertions.Template.from_stack(serving).to_json()
+def test_no_endpoint_is_made_where_sagemaker_is_switched_off(with_options: Assembly) -> None:
+    template = with_options.templates["DropforgeServing"]
 
     assert not [r for r in template["Resources"].values() if "SageMaker" in r["Type"]]
 

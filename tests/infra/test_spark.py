@@ -8,15 +8,14 @@ import pytest
 from aws_cdk import assertions
 
 from infra import workflow
-from infra.app import build
 from infra.config import Settings, settings_from
 from infra.data_stack import DataStack
 from infra.pipeline_stack import PipelineStack
 from infra.spark import RELEASE
-from tests.infra.assembly import UNBUNDLED, Assembly, listed, text, unbundled
+from tests.infra.assembly import OPTIONS, Assembly, listed, text, unbundled
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1"
+IMAGE = OPTIONS["spark.image"]
 State = dict[str, Any]
 
 
@@ -32,11 +31,9 @@ def machine(on_spark: Settings) -> State:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> assertions.Template:
-    """Of the pipeline; that it can be synthesised says that cdk-nag finds nothing."""
-    app = build(str(tmp_path_factory.mktemp("assembly")), {**UNBUNDLED, "spark.image": IMAGE})
-    written = app.synth().get_stack_by_name("DropforgePipeline").template
-    return assertions.Template.from_json(written)
+def template(with_options: Assembly) -> assertions.Template:
+    """The pipeline's, in which cdk-nag has found nothing."""
+    return assertions.Template.from_json(with_options.templates["DropforgePipeline"])
 
 
 def properties(template: assertions.Template, kind: str) -> list[dict[str, Any]]:
