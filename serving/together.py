@@ -115,7 +115,7 @@ def _add_jobs(router: APIRouter, training: Training) -> None:
 
     @router.get("/fine-tunes/{job_id}/events")
     def events(job_id: str) -> Record:
-        return {"data": _events(training, job_id)}
+        return {"data": _events(training, training.jobs.get(job_id))}
 
     @router.get("/fine-tunes/{job_id}/metrics")
     def metrics(job_id: str) -> Record:
@@ -179,13 +179,20 @@ def job(training: Training, record: Record) -> Record:
         "token_count": record["trained_tokens"],
         "training_method": {"method": "sft", "train_on_inputs": "auto"},
         "training_type": {"type": "Lora"},
-        "events": _events(training, record["id"]),
+        "events": _events(training, record),
     }
 
 
-def _events(training: Training, job_id: str) -> list[Record]:
-    """The messages of a job, the oldest first, without its metrics."""
-    told = [e for e in reversed(training.jobs.events(job_id)) if e["type"] == "message"]
+def _events(training: Training, record: Record) -> list[Record]:
+    """The messages of a job, the oldest first, without its metrics.
+
+    Why it failed is the record's to say: that is there as soon as the job is seen to have failed.
+    """
+    logged = reversed(training.jobs.events(record["id"]))
+    told = [e for e in logged if e["type"] == "message" and e["level"] != "error"]
+    if record["error"]:
+        error = {"level": "error", "message": record["error"]["message"]}
+        told.append({"created_at": record["finished_at"], **error})
     return [
         {
             "object": "fine-tune-event",
