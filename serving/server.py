@@ -38,6 +38,7 @@ from serving.together import together_routes
 from serving.trainer import Trainer
 from serving.webhooks import Webhooks
 from serving.weights import base_weights
+from training.train import leave_out_bitsandbytes
 
 
 class AdapterRequest(BaseModel):
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder of converted weights (STATE/weights)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads for generation (1)")
     options = parser.parse_args()
+    leave_out_bitsandbytes()
     weights = options.weights or options.state / "weights"
     app = create_app(options.state.resolve(), weights.resolve(), options.threads)
     uvicorn.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,18 +69,20 @@ def jobs(tmp_path: Path, tiny: Path) -> Iterator[Jobs]:
 
 
 def test_a_job_that_a_restart_interrupts_goes_on_and_reports_each_step_once(jobs: Jobs) -> None:
-    job_id = jobs.add(40, n_epochs=40, batch_size=8)
+    job_id = jobs.add(40, n_epochs=24, batch_size=8)
     jobs.wait(job_id, lambda _: len(jobs.steps(job_id)) >= 3)
     jobs.trainer.stop()
     done = len(jobs.steps(job_id))
     assert jobs.jobs.get(job_id)["status"] == "running"
-    assert done < 200
+    assert done < 120
 
     jobs.restart()
     job = jobs.wait(job_id, lambda job: job["status"] in ("succeeded", "failed"))
     assert job["status"] == "succeeded", job["error"]
-    assert jobs.steps(job_id) == list(range(1, 201))
+    assert jobs.steps(job_id) == list(range(1, 121))
     assert any("resuming" in line for line in log(jobs, job_id))
+    metadata = json.loads((jobs.jobs.folder(job_id) / "model/training.json").read_text())
+    assert "bitsandbytes" not in metadata["versions"], "it was not even looked for"
     assert "restarted" in " ".join(event["message"] for event in jobs.jobs.events(job_id))
 
 
