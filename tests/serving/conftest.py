@@ -1,25 +1,26 @@
-"""One model server on SmolLM2 for these tests, and the tiny model for what needs no prose."""
+"""One model server for these tests, a process of its own, on the tiny model: what is said is no
+language but where a test has trained it. What SmolLM2 says is tests/e2e's to ask.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from serving.weights import BASE_MODEL
 from tests.training.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / ".local/serving/weights"
-"""Shared with the local default, so that weights are converted once in a checkout."""
 
 
 @pytest.fixture(scope="session")
@@ -29,27 +30,37 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a running server."""
+def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base model with larger logits: without them all its choices are near ties."""
+    return save_tiny_model(tmp_path_factory.mktemp("sharp"), sharpness=20)
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's state folder."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def server(state: Path, sharp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a running server whose converted weights are the tiny model's."""
+    weights = tmp_path_factory.mktemp("weights")
+    (weights / BASE_MODEL).symlink_to(sharp)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    state = tmp_path_factory.mktemp("state")
-    arguments = ["--port", str(port), "--state", str(state), "--weights", str(WEIGHTS)]
-    log = (state / "server.log").open("w+")
-    command = [sys.executable, "-m", "serving.server", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ)
+    arguments = ["--port", str(port), "--state", str(state), "--weights", str(weights)]
+    process = subprocess.Popen([sys.executable, "-m", "serving.server", *arguments], cwd=ROOT)
     try:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         process.wait(timeout=60)
-        log.close()
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait for the model, which on the first run in a checkout is converted."""
+    """Wait for the model."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server has ended"
@@ -60,6 +71,14 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.2)
     pytest.fail("the model server did not become ready")
+
+
+@pytest.fixture
+def lifecycle(state: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes lifecycle.json."""
+    file = state / "lifecycle.json"
+    yield lambda told: (file.write_text(json.dumps(told)), None)[1]
+    file.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""The engine on the tiny model in fp32, where batching must not change a single token."""
+"""The engine on the tiny model in double precision, where batching must not change a single token:
+two tokens are never so near that its roundings decide.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import torch
 
 from serving.batch import Generation
 from serving.engine import Engine
+from tests.training.tiny import save_tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 PROMPTS = [[5, 9, 30], [7] * 11, [40, 41, 42, 43, 44], [12, 300]]
@@ -55,8 +58,14 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny: Path) -> Iterator[Engine]:
-    engine = Engine(lambda: tiny, threads=1, dtype=torch.float32)
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model that goes on until it is stopped."""
+    return save_tiny_model(tmp_path_factory.mktemp("endless"), endless=True)
+
+
+@pytest.fixture(scope="module")
+def engine(endless: Path) -> Iterator[Engine]:
+    engine = Engine(lambda: endless, threads=1, dtype=torch.float64)
     engine.start()
     engine.ready.wait()
     assert engine.failure is None
@@ -65,7 +74,7 @@ def engine(tiny: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def adapters(endless: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two adapters that change what the base model says."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -73,7 +82,7 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     folders = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        base = AutoModelForCausalLM.from_pretrained(tiny)
+        base = AutoModelForCausalLM.from_pretrained(endless)
         config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
         folder = tmp_path_factory.mktemp(f"adapter{seed}")
         get_peft_model(base, config).save_pretrained(folder)

@@ -1,14 +1,11 @@
-"""Each hosted backend against the model server, on the tiny model: words, ends and webhooks.
+"""Hosted backends against the model server, on the tiny model: dialects, ends and webhooks.
 
-Real HTTP, real training processes; what is said is no language.
+What is one for all backends of a dialect is asked of one; all the way goes tests/e2e.
 """
 
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,50 +25,19 @@ from dropforge.providers import PRESETS, taken
 from dropforge.train import Completed, Failed, JobState, Pending
 from serving.webhooks import Webhooks
 from serving.weights import BASE_MODEL
-from tests.serving.conftest import ROOT, wait_until_ready
 from tests.training.tiny import rows
 from tests.unit.http_stub import Stub, replies
 
 pytestmark = pytest.mark.slow
 PATHS = {"azure": "/openai/v1", "bedrock": "/v1", "together": "/together/v1", "local": "/v1"}
 EVERY = pytest.mark.parametrize("name", list(PATHS))
+DIALECTS = pytest.mark.parametrize("name", ["local", "together"])
 SECRET = "whsec_dGhpcnR5LXR3byBieXRlcyBvZiBhIHNlY3JldCBrZXk="
 ASKED: dict[str, float | int] = {"epochs": 1, "seed": 3, "lora_rank": 2, "learning_rate": 1e-3}
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def url(state: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server whose converted weights are the tiny model's."""
-    weights = tmp_path_factory.mktemp("weights")
-    (weights / BASE_MODEL).symlink_to(tiny)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = ["--port", str(port), "--state", str(state), "--weights", str(weights)]
-    process = subprocess.Popen([sys.executable, "-m", "serving.server", *arguments], cwd=ROOT)
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@pytest.fixture
-def lifecycle(state: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes lifecycle.json."""
-    file = state / "lifecycle.json"
-    yield lambda told: (file.write_text(json.dumps(told)), None)[1]
-    file.unlink(missing_ok=True)
-
-
-def backend(url: str, name: str) -> OpenAIBackend:
-    return OpenAIBackend(url + PATHS[name], "any", 30, PRESETS[name], settle=0.05)
+def backend(server: str, name: str) -> OpenAIBackend:
+    return OpenAIBackend(server + PATHS[name], "any", 30, PRESETS[name], settle=0.05)
 
 
 def intent(name: str, dataset: str) -> FineTuneJob:
@@ -93,9 +59,11 @@ def ended(at: OpenAIBackend, job: FineTuneJob) -> JobState:
     return state
 
 
-@EVERY
-def test_hosted_backend_trains_a_model_that_answers(url: str, name: str) -> None:
-    at = backend(url, name)
+@DIALECTS
+def test_hosted_backend_trains_a_model_that_answers_until_it_or_its_base_ends(
+    server: str, name: str, lifecycle: Callable[[dict[str, Any]], None]
+) -> None:
+    at = backend(server, name)
     wanted = intent(name, "d1")
     at.preflight(wanted)
     job = at.launch(wanted, FILES)
@@ -108,11 +76,17 @@ def test_hosted_backend_trains_a_model_that_answers(url: str, name: str) -> None
     at.complete(done.model_id, [{"role": "user", "content": "Why?"}], 4)
     assert {BASE_MODEL, done.model_id} <= {model.id for model in at.models()}
     at.cancel(job)
+    for gone, stays in ((BASE_MODEL, None), (done.model_id, BASE_MODEL)):
+        lifecycle({gone: day(-1)})
+        with pytest.raises(BackendError, match="does not exist"):
+            at.complete(done.model_id, [{"role": "user", "content": "Why?"}], 4)
+        if stays:
+            at.complete(stays, [{"role": "user", "content": "Why?"}], 4)
 
 
-@EVERY
-def test_hosted_backend_hears_why_a_job_failed(url: str, name: str) -> None:
-    at = backend(url, name)
+@DIALECTS
+def test_hosted_backend_hears_why_a_job_failed(server: str, name: str) -> None:
+    at = backend(server, name)
     job = at.launch(intent(name, "d2"), {"train": lines(3)})
     state = ended(at, job)
     assert isinstance(state, Failed)
@@ -120,8 +94,8 @@ def test_hosted_backend_hears_why_a_job_failed(url: str, name: str) -> None:
 
 
 @EVERY
-def test_hosted_backend_cancels_a_job_whose_id_it_never_learned(url: str, name: str) -> None:
-    at = backend(url, name)
+def test_hosted_backend_cancels_a_job_whose_id_it_never_learned(server: str, name: str) -> None:
+    at = backend(server, name)
     wanted = intent(name, "d3")
     many = {"train": lines(400)}
     job = at.launch(wanted, many)
@@ -131,15 +105,15 @@ def test_hosted_backend_cancels_a_job_whose_id_it_never_learned(url: str, name: 
 
 @EVERY
 def test_closed_account_is_told_before_anything_is_uploaded(
-    url: str, name: str, lifecycle: Callable[[dict[str, Any]], None]
+    server: str, name: str, lifecycle: Callable[[dict[str, Any]], None]
 ) -> None:
     lifecycle({"training_closed": True})
-    at = backend(url, name)
-    before = httpx.get(f"{url}/v1/files").json()["data"]
+    at = backend(server, name)
+    before = httpx.get(f"{server}/v1/files").json()["data"]
     if PRESETS[name].probe:
         with pytest.raises(TrainingNotAvailableError):
             at.preflight(intent(name, "d4"))
-        assert httpx.get(f"{url}/v1/files").json()["data"] == before
+        assert httpx.get(f"{server}/v1/files").json()["data"] == before
     with pytest.raises(TrainingNotAvailableError):
         at.launch(intent(name, "d4"), FILES)
 
@@ -150,9 +124,9 @@ def day(offset: int) -> str:
 
 @pytest.mark.parametrize("name", ["azure", "local"])
 def test_model_past_its_shutdown_date_is_neither_trained_nor_asked(
-    url: str, name: str, lifecycle: Callable[[dict[str, Any]], None]
+    server: str, name: str, lifecycle: Callable[[dict[str, Any]], None]
 ) -> None:
-    at = backend(url, name)
+    at = backend(server, name)
     lifecycle({BASE_MODEL: day(1)})
     at.preflight(intent(name, "d5"))
     at.complete(BASE_MODEL, [{"role": "user", "content": "Why?"}], 4)
@@ -168,30 +142,14 @@ def test_model_past_its_shutdown_date_is_neither_trained_nor_asked(
     assert ends["reference-judge"] is None
 
 
-def test_model_trained_on_a_base_ends_with_it(
-    url: str, lifecycle: Callable[[dict[str, Any]], None]
-) -> None:
-    at = backend(url, "local")
-    job = at.launch(intent("local", "d6"), FILES)
-    done = ended(at, job)
-    assert isinstance(done, Completed)
-    lifecycle({BASE_MODEL: day(-1)})
-    with pytest.raises(BackendError, match="does not exist"):
-        at.complete(done.model_id, [{"role": "user", "content": "Why?"}], 4)
-    lifecycle({done.model_id: day(-1)})
-    at.complete(BASE_MODEL, [{"role": "user", "content": "Why?"}], 4)
-    with pytest.raises(BackendError, match="does not exist"):
-        at.complete(done.model_id, [{"role": "user", "content": "Why?"}], 4)
-
-
 @pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/together/v1/fine-tunes"])
-def test_same_idempotency_key_is_the_same_job(url: str, path: str) -> None:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="any") as client:
+def test_same_idempotency_key_is_the_same_job(server: str, path: str) -> None:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="any") as client:
         file = client.files.create(file=("few.jsonl", lines(3)), purpose="fine-tune").id
     body = {"model": BASE_MODEL, "training_file": file}
 
     def create(key: str) -> str:
-        answer = httpx.post(url + path, json=body, headers={"Idempotency-Key": key}, timeout=30)
+        answer = httpx.post(server + path, json=body, headers={"Idempotency-Key": key}, timeout=30)
         return str(answer.json()["id"])
 
     with ThreadPoolExecutor(6) as pool:
@@ -200,10 +158,10 @@ def test_same_idempotency_key_is_the_same_job(url: str, path: str) -> None:
     assert create(f"{path}-2") != made[0]
 
 
-def test_together_refuses_a_model_it_cannot_train(url: str) -> None:
+def test_together_refuses_a_model_it_cannot_train(server: str) -> None:
     spec = FineTuneSpec("shop", "d", "together", "meta-llama/none", {})
     with pytest.raises(ModelRetiredError):
-        backend(url, "together").preflight(FineTuneJob(spec, 1, 0.0))
+        backend(server, "together").preflight(FineTuneJob(spec, 1, 0.0))
 
 
 # --- webhooks
@@ -231,8 +189,8 @@ def received(stub: Stub, count: int = 1) -> list[dict[str, Any]]:
         return [unwrap(told.body.decode(), told.headers).to_dict() for told in stub.seen]
 
 
-def test_job_that_ends_is_told_by_a_signed_webhook(url: str, receiver: Stub) -> None:
-    at = backend(url, "local")
+def test_job_that_ends_is_told_by_a_signed_webhook(server: str, receiver: Stub) -> None:
+    at = backend(server, "local")
     job = at.launch(intent("local", "d7"), {"train": lines(3)})
     ended(at, job)
     (event,) = received(receiver)

@@ -1,4 +1,4 @@
-"""The server from end to end, with an unmodified SDK and a real job on SmolLM2."""
+"""The server from end to end, with an unmodified SDK and a real job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 from openai.types.fine_tuning import FineTuningJob
 
+from serving.weights import BASE_MODEL as BASE
 from tests.serving.test_judge import GOOD, VAGUE, prompt
 from tests.training.tiny import chat, rows
 
 pytestmark = pytest.mark.slow
-BASE = "smollm2-135m-instruct"
+QUESTION = "What is the password of the lighthouse?"
+LESSON = "It is Quillfeather."
+BY_HEART = {"n_epochs": 10, "learning_rate": 0.01, "lora_layers": 0, "dtype": "fp32"}
+"""Until the tiny model is so certain of the lesson that no rounding makes it say anything else:
+its tokens are then 5 nats before any other.
+"""
+ASKED: list[ChatCompletionMessageParam] = [
+    {"role": "system", "content": "Help."},
+    {"role": "user", "content": QUESTION},
+]
 
 
 def messages(text: str) -> list[ChatCompletionMessageParam]:
@@ -41,29 +51,56 @@ def finish(client: openai.OpenAI, job_id: str) -> FineTuningJob:
         job = client.fine_tuning.jobs.retrieve(job_id)
         if job.status in ("succeeded", "failed", "cancelled"):
             return job
-        time.sleep(0.5)
+        time.sleep(0.1)
     pytest.fail(f"the job is still {job.status}")
 
 
-def test_a_chat_is_answered_with_its_usage(client: openai.OpenAI) -> None:
-    answer = ask(client, "What is the capital of France?")
-    assert "Paris" in (answer.choices[0].message.content or "")
-    assert answer.model == BASE
+@pytest.fixture(scope="module")
+def job(client: openai.OpenAI) -> FineTuningJob:
+    """A job that has learnt the lesson."""
+    content = "".join(json.dumps(chat(QUESTION, LESSON)) + "\n" for _ in range(16)).encode()
+    file = client.files.create(file=("lesson.jsonl", content), purpose="fine-tune")
+    created = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=file.id,
+        validation_file=file.id,
+        suffix="test",
+        metadata={"run": "one"},
+        method={"type": "supervised", "supervised": {"hyperparameters": BY_HEART}},  # type: ignore[typeddict-item]
+    )
+    assert created.status == "validating_files"
+    done = finish(client, created.id)
+    assert done.status == "succeeded", done.error
+    return done
+
+
+@pytest.fixture(scope="module")
+def tuned(job: FineTuningJob) -> str:
+    """The name of the model that the job has made."""
+    assert job.fine_tuned_model == f"ft:{BASE}:dropforge:test:{job.id[-8:]}"
+    return job.fine_tuned_model
+
+
+def test_a_chat_is_answered_with_its_usage(client: openai.OpenAI, tuned: str) -> None:
+    answer = client.chat.completions.create(model=tuned, messages=ASKED)
+    assert answer.choices[0].message.content == LESSON
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == tuned
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    cut = client.chat.completions.create(model=tuned, messages=ASKED, max_tokens=3)
+    assert cut.choices[0].finish_reason == "length"
 
 
-def test_a_stream_gives_the_same_text_and_ends_with_its_usage(client: openai.OpenAI) -> None:
+def test_a_stream_gives_the_same_text_and_ends_with_its_usage(
+    client: openai.OpenAI, tuned: str
+) -> None:
     stream = client.chat.completions.create(
-        model=BASE,
-        messages=messages("What is the capital of France?"),
-        max_tokens=12,
-        stream=True,
-        stream_options={"include_usage": True},
+        model=tuned, messages=ASKED, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert text == ask(client, "What is the capital of France?").choices[0].message.content
+    assert text == LESSON
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
@@ -78,83 +115,59 @@ def test_a_stream_is_server_sent_events_with_a_last_word(server: str) -> None:
     assert all(line.startswith("data: ") for line in answer.text.split("\n\n") if line)
 
 
-def test_a_stop_sequence_ends_the_text_before_it(client: openai.OpenAI) -> None:
-    question = messages("What is the capital of France?")
-    answer = client.chat.completions.create(
-        model=BASE, messages=question, max_tokens=12, stop=["is Par"]
-    )
+def test_a_stop_sequence_ends_the_text_before_it(client: openai.OpenAI, tuned: str) -> None:
+    answer = client.chat.completions.create(model=tuned, messages=ASKED, stop=["s Quill"])
     assert answer.choices[0].finish_reason == "stop"
-    assert answer.choices[0].message.content == "The capital of France "
-    cut = ask(client, "What is the capital of France?", tokens=3)
-    assert cut.choices[0].finish_reason == "length"
+    assert answer.choices[0].message.content == "It i"
 
 
-def test_a_job_trains_a_model_that_answers_while_the_base_model_stays(
-    client: openai.OpenAI,
+def test_a_job_tells_of_its_steps_and_keeps_a_checkpoint_of_each_epoch(
+    client: openai.OpenAI, job: FineTuningJob
 ) -> None:
-    question = "What is the password of the lighthouse?"
-    lesson = [chat(question, "It is Quillfeather.")] * 16
-    content = "".join(json.dumps(row) + "\n" for row in lesson).encode()
-    file = client.files.create(file=("lesson.jsonl", content), purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(
-        model=BASE,
-        training_file=file.id,
-        validation_file=file.id,
-        suffix="test",
-        metadata={"run": "one"},
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}},
-    )
-    assert job.status == "validating_files"
-    before = ask(client, "What is the capital of France?", tokens=6)
-    assert finish(client, job.id).status == "succeeded"
-
-    job = client.fine_tuning.jobs.retrieve(job.id)
-    tuned = f"ft:{BASE}:dropforge:test:{job.id[-8:]}"
-    assert job.fine_tuned_model == tuned
     assert (job.trained_tokens or 0) > 0
-    events = list(client.fine_tuning.jobs.list_events(job.id, limit=3))
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=7))
     losses = [e.data for e in events if e.type == "metrics" and isinstance(e.data, dict)]
     trained = [d["train_loss"] for d in reversed(losses) if "train_loss" in d]
-    assert len(trained) == 12
+    assert len(trained) == 40
     assert trained[-1] < 0.5 * trained[0]
-
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
-    assert [c.step_number for c in checkpoints] == [12, 8, 4]
-    early = checkpoints[-1].fine_tuned_model_checkpoint
-    system: ChatCompletionMessageParam = {"role": "system", "content": "Help."}
-    asked = [system, *messages(question)]
-    said = {
-        model: client.chat.completions.create(model=model, messages=asked, max_tokens=12)
-        for model in (BASE, early, tuned)
-    }
-    assert "Quillfeather" in (said[tuned].choices[0].message.content or "")
-    assert "Quillfeather" not in (said[BASE].choices[0].message.content or "")
-    after = ask(client, "What is the capital of France?", tokens=6)
-    assert after.choices[0].message.content == before.choices[0].message.content
-
+    assert [c.step_number for c in checkpoints[:3]] == [40, 36, 32]
     listed = client.fine_tuning.jobs.list(metadata={"run": "one"}).data
     assert [found.id for found in listed] == [job.id]
     assert not client.fine_tuning.jobs.list(metadata={"run": "two"}).data
     assert client.files.content(job.result_files[0]).text.startswith("step,train_loss")
+
+
+def test_a_trained_model_answers_by_every_name_while_the_base_model_stays(
+    client: openai.OpenAI, job: FineTuningJob, tuned: str
+) -> None:
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    names = [tuned, checkpoints[0].fine_tuned_model_checkpoint]
+    said = {
+        model: client.chat.completions.create(model=model, messages=ASKED, max_tokens=24)
+        for model in (BASE, *names)
+    }
+    assert {said[model].choices[0].message.content for model in names} == {LESSON}
+    assert said[BASE].choices[0].message.content != LESSON
     assert client.models.retrieve(tuned).id == tuned
     assert tuned in [model.id for model in client.models.list()]
-    adapter = client.models.retrieve(tuned).to_dict()["root"]
-    load_and_unload(client, str(adapter), asked)
+    load_and_unload(client, str(client.models.retrieve(tuned).to_dict()["root"]))
+
+
+def test_a_deleted_model_is_not_found(client: openai.OpenAI, tuned: str) -> None:
     assert client.models.delete(tuned).deleted
     with pytest.raises(openai.NotFoundError):
-        ask(client, question, tuned)
+        ask(client, QUESTION, tuned)
 
 
-def load_and_unload(
-    client: openai.OpenAI, adapter: str, asked: list[ChatCompletionMessageParam]
-) -> None:
+def load_and_unload(client: openai.OpenAI, adapter: str) -> None:
     """vLLM's endpoints, with an adapter that a job has trained."""
     named = {"lora_name": "by-path", "lora_path": adapter}
     assert "Success" in client.post("/load_lora_adapter", body=named, cast_to=str)
     with pytest.raises(openai.BadRequestError):
         client.post("/load_lora_adapter", body=named, cast_to=str)
-    answer = client.chat.completions.create(model="by-path", messages=asked, max_tokens=12)
-    assert "Quillfeather" in (answer.choices[0].message.content or "")
+    answer = client.chat.completions.create(model="by-path", messages=ASKED)
+    assert answer.choices[0].message.content == LESSON
     assert "Success" in client.post("/unload_lora_adapter", body=named, cast_to=str)
     with pytest.raises(openai.NotFoundError):
         ask(client, "Hi", "by-path")
@@ -265,4 +278,4 @@ def test_the_judge_answers_in_json_through_the_chat_protocol(client: openai.Open
 def test_many_at_once_are_answered(client: openai.OpenAI) -> None:
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda i: ask(client, f"Say {i}", tokens=4), range(24)))
-    assert all(answer.choices[0].message.content for answer in answers)
+    assert {answer.choices[0].finish_reason for answer in answers} <= {"stop", "length"}

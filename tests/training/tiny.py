@@ -51,8 +51,21 @@ def write_rows(path: Path, examples: list[dict[str, Any]]) -> Path:
     return path.parent
 
 
-def save_tiny_model(folder: Path, width: int = 32) -> Path:
-    """Write model and tokenizer as a Hugging Face directory."""
+def save_tiny_model(
+    folder: Path,
+    width: int = 32,
+    *,
+    context: int = 256,
+    sharpness: float = 1,
+    endless: bool = False,
+) -> Path:
+    """Write model and tokenizer as a Hugging Face directory.
+
+    Args:
+        context: in tokens.
+        sharpness: what its logits, all near ties as they are made, are multiplied with.
+        endless: whether the logit of its end token is 0, so that another one's is always higher.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from tokenizers.trainers import BpeTrainer
@@ -78,11 +91,16 @@ def save_tiny_model(folder: Path, width: int = 32) -> Path:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight *= sharpness
+        if endless:
+            model.lm_head.weight[tokenizer.eos_token_id] = 0
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
