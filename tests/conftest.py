@@ -37,7 +37,8 @@ class OneInstance(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         folder = "/".join(nodeid.split("/")[:2])
-        return folder if folder in ("tests/e2e", "tests/serving") else super()._split_scope(nodeid)
+        shares = folder in ("tests/e2e", "tests/serving", "tests/training")
+        return folder if shares else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneInstance:

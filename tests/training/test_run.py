@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.children import Child
 from tests.training.conftest import job
 from tests.training.tiny import rows, write_rows
 from training import train
@@ -68,25 +67,17 @@ def test_the_template_renders_the_same_ids_in_training_and_from_the_adapters_fol
         assert tokenizer(text, add_special_tokens=False).input_ids == probe["token_ids"]
 
 
-@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_resumes_to_the_weights_of_an_uninterrupted_one(
     tiny: Path, tmp_path: Path
 ) -> None:
     hyperparameters: dict[str, Any] = {"epochs": 6, "lora_dropout": 0.1, "checkpoint_steps": 1000}
     straight = job(tmp_path / "straight", tiny, **hyperparameters)
     broken = job(tmp_path / "broken", tiny, **hyperparameters)
-    with subprocess.Popen(
-        [sys.executable, str(Path(train.__file__))],
-        env=os.environ | broken,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("step=8 "))
-        process.terminate()
-        rest = process.stdout.read()
-    assert process.returncode == train.INTERRUPTED, rest
+    child = Child(broken)
+    child.until("step=8 ")
+    child.signal(signal.SIGTERM)
+    code, rest = child.end()
+    assert code == train.INTERRUPTED, rest
     assert "a rerun resumes there" in rest
     assert not (tmp_path / "broken/model").exists()
 
