@@ -41,7 +41,6 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 SHOP = "project#shop"
 STEP = "arm#000007#01#"
 SHADOWED = "arm#000007#shadow#"
-TRIED = Challenger(7, "v3", "openai", "ft:shop:3", share=0.1)
 
 
 @pytest.fixture

@@ -6,13 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 from chat_front import (
     CANARY,
@@ -92,14 +89,6 @@ def test_completion_is_the_upstreams_under_the_versions_name(invoke: Invoke, stu
     }
 
 
-def test_unknown_fields_reach_the_upstream_unchanged(invoke: Invoke, stub: Stub) -> None:
-    extra = {"tools": [{"type": "function", "function": {"name": "f"}}], "x": {"y": [1, None]}}
-    invoke(body=ask(**extra, response_format={"type": "json_object"}, seed=7))
-    (request,) = upstream_requests(stub)
-    assert request.json().items() >= {**extra, "seed": 7}.items()
-    assert request.json()["response_format"] == {"type": "json_object"}
-
-
 def test_missing_id_and_time_are_filled_in(invoke: Invoke, stub: Stub) -> None:
     stub.routes[UPSTREAM] = replies(200, {"choices": COMPLETION["choices"]})
     body = invoke().json()
@@ -142,13 +131,6 @@ def test_other_projects_and_unready_models_are_not_found(
     result = invoke(body=ask(model=name))
     assert (result.status, result.error["code"]) == (404, "model_not_found")
     assert upstream_requests(stub) == []
-
-
-def test_project_without_champion_is_told_what_to_do(invoke: Invoke, rows: FakeTable) -> None:
-    del rows.items["project#shop", "champion"]
-    result = invoke()
-    assert (result.status, result.error["code"]) == (404, "no_champion")
-    assert "exports/shop/" in result.error["message"]
 
 
 def test_sagemaker_component_answers(invoke: Invoke, stub: Stub, rows: FakeTable) -> None:
@@ -547,80 +529,6 @@ def test_no_text_of_the_caller_or_the_model_is_logged(
     assert len(captured.out.splitlines()) == 6
     assert CANARY not in captured.out + captured.err
     assert "4111" not in captured.out + captured.err
-
-
-class Gateway(BaseHTTPRequestHandler):
-    """HTTP in front of the handler, as API Gateway's proxy integration."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        event = load("chat_completions")
-        size = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(size).decode() or None
-        event |= {"resource": self.path, "httpMethod": self.command, "body": body}
-        response = chat.handler(event, None)
-        self.send_response(response.head["statusCode"])
-        for name, value in {**response.head["headers"], "Transfer-Encoding": "chunked"}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        for part in response.parts():
-            if part:
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-        self.wfile.write(b"0\r\n\r\n")
-        response.finish()
-
-    do_GET = do_POST  # noqa: N815 - http.server's naming
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def client(invoke: Invoke) -> Iterator[openai.OpenAI]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
-    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    with openai.OpenAI(base_url=url, api_key="df-token", max_retries=0) as client:
-        yield client
-    server.shutdown()
-    server.server_close()
-
-
-def test_unmodified_openai_client_works(client: openai.OpenAI, stub: Stub) -> None:
-    messages: Any = [{"role": "user", "content": "Hi"}]
-    answer = client.chat.completions.create(model="shop", messages=messages)
-    assert answer.choices[0].message.content == "It ships on Monday."
-    assert answer.model == "shop/v2"
-    stream = client.chat.completions.create(
-        model="shop", messages=messages, stream=True, stream_options={"include_usage": True}
-    )
-    chunks = list(stream)
-    assert "".join(c.choices[0].delta.content or "" for c in chunks[:-1]) == "It ships on Monday."
-    assert chunks[-1].usage is not None
-    assert chunks[-1].usage.total_tokens == 25
-    names = [model.id for model in client.models.list()]
-    assert names == ["shop/champion", "shop/base", "shop/v1", "shop/v2"]
-    assert client.models.retrieve("shop/v1").id == "shop/v1"
-
-
-def test_unmodified_openai_client_raises_its_own_errors(client: openai.OpenAI, stub: Stub) -> None:
-    messages: Any = [{"role": "user", "content": "Hi"}]
-    with pytest.raises(openai.NotFoundError) as missing:
-        client.chat.completions.create(model="bank", messages=messages)
-    assert missing.value.code == "model_not_found"
-    with pytest.raises(openai.BadRequestError) as bad:
-        client.chat.completions.create(model="shop", messages=[])
-    assert bad.value.param == "messages"
-    stub.routes[UPSTREAM] = replies(429, b"", Retry_After="7")
-    with pytest.raises(openai.RateLimitError) as limited:
-        client.chat.completions.create(model="shop", messages=messages)
-    assert limited.value.response.headers["retry-after"] == "7"
-    chat._front.cache_clear()  # another container, which knows nothing of the 7 seconds
-    stub.routes[UPSTREAM] = replies(500, b"")
-    with pytest.raises(openai.InternalServerError) as failed:
-        client.chat.completions.create(model="shop", messages=messages)
-    assert failed.value.type == "server_error"
 
 
 @pytest.fixture(scope="module")

@@ -262,12 +262,6 @@ def test_answer_over_the_limit_is_refused(
         ask(connection)
 
 
-def test_chunked_answer_is_put_together(stub: Stub, connection: Connection) -> None:
-    stub.routes["/"] = chunks(b"he", b"llo")
-    assert [ask(connection).body for _ in range(2)] == [b"hello"] * 2
-    assert stub.connections == 1
-
-
 @pytest.mark.parametrize("origin", ["", "ftp://host", "https://", "host:80"])
 def test_origin_that_is_no_http_url_is_refused(origin: str) -> None:
     with pytest.raises(ConnectError, match=r"http\(s\)://host"):

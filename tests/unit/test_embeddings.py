@@ -6,8 +6,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
-import openai
 import pytest
 from chat_front import CANARY, SAGEMAKER, invoked, served, shop, upstream_requests
 from chat_options import serve
@@ -109,25 +107,6 @@ def test_encoding_is_the_callers_whatever_the_server_knows(
 ) -> None:
     stub.routes[EMBEDDINGS] = replies(200, {"data": [{"index": 0, "embedding": told}], "model": ""})
     assert embed(encoding_format=asked).json()["data"][0]["embedding"] == given
-
-
-@pytest.mark.usefixtures("stub")
-def test_the_openai_sdk_reads_vectors() -> None:
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        path = request.url.path
-        event: dict[str, Any] = {"resource": path, "path": path, "pathParameters": None}
-        result = invoked(**event, httpMethod=request.method, body=request.content.decode())
-        return httpx2.Response(result.status, headers=result.headers, text=result.text)
-
-    client = openai.OpenAI(
-        base_url="http://127.0.0.1/v1",
-        api_key="sk-x",
-        http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
-    )
-    found = client.embeddings.create(model="shop/embeddings", input=["a", "b"])
-    assert [one.embedding for one in found.data] == [VECTOR, VECTOR]
-    with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="bank/embeddings", input="a")
 
 
 @pytest.mark.usefixtures("stub")

@@ -276,13 +276,6 @@ def test_refused_file_is_a_failed_training(backend: OpenAIBackend, provider: Pro
         launched(backend)
 
 
-@EVERY
-def test_closed_account_is_a_typed_error(make: Make, provider: Provider, name: str) -> None:
-    provider.closed = True
-    with pytest.raises(TrainingNotAvailableError, match="backend: sagemaker"):
-        launched(make(name))
-
-
 @pytest.mark.parametrize("status", [400, 404])
 def test_create_for_a_model_that_is_gone_is_a_typed_error(
     backend: OpenAIBackend, provider: Provider, status: int

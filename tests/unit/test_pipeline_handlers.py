@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from dropforge.artifacts import CleanManifest, DatasetManifest, FineTuneJob, Verdict
+from dropforge.artifacts import DatasetManifest, FineTuneJob, Verdict
 from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.errors import (
@@ -35,7 +34,6 @@ from tests.support.provider import Provider, answers
 from tests.support.tickets import ticket, tickets_csv, tickets_jsonl
 from tests.support.world import PROJECT, World
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 FEW, ENOUGH = 120, 240
 """Tickets to train on, and to judge on too."""
 
@@ -128,14 +126,6 @@ def test_wrong_project_file_is_refused_and_the_last_good_one_holds(world: World)
     assert "projects/shop/project.yaml.error.txt" not in world.listed()
 
 
-def test_project_file_is_registered_as_it_stands_when_events_are_late(world: World) -> None:
-    old = world.put("projects/shop/project.yaml", PROJECT + "monthly: true\n")
-    new = world.put("projects/shop/project.yaml", PROJECT)
-    world.take(new)
-    world.take(old)
-    assert (world.registry.get("shop", "config") or {})["monthly"] is False
-
-
 @pytest.mark.parametrize(("backend", "base"), [("openai", "small"), ("sagemaker", "base")])
 def test_configuration_tells_the_chat_path_all_it_needs(
     world: World, backend: str, base: str
@@ -160,31 +150,6 @@ def test_our_own_messages_start_nothing(world: World) -> None:
 
 
 # --- clean and validate
-
-
-def test_example_export_is_reported_with_its_known_counts(world: World) -> None:
-    world.put_project((EXAMPLES / "project.yaml").read_text())
-    state = world.run(world.drop((EXAMPLES / "tickets.csv").read_bytes()), until="clean")
-    expected = json.loads((EXAMPLES / "tickets.expected.json").read_text())
-    broken = expected["broken_by_reason"]
-    manifest = world.store.load(f"clean/shop/{state['clean']['hash']}/manifest.json", CleanManifest)
-    assert manifest.read == expected["rows"] == manifest.kept + sum(manifest.rejected.values())
-    assert manifest.kept == expected["clean"]
-    assert manifest.source.sha256 == expected["sha256"]
-    assert manifest.rejected == {
-        "duplicate": expected["duplicates"],
-        "near-duplicate": expected["near_duplicates"],
-        "unanswered": expected["unanswered"],
-        "broken row": broken["too_few_cells"] + broken["too_many_cells"],
-        "no question": broken["empty_question"],
-        "not valid UTF-8": broken["invalid_utf8"],
-    }
-    found = {kind.lower(): n for kind, n in manifest.redacted_rows.items() if kind != "NAME"}
-    secrets = dict(expected["secret_rows"])
-    secrets["aws_key"] = secrets.pop("aws_access_key_id")
-    assert found == {**expected["pii_rows"], **secrets}
-    item = world.run_item(state)
-    assert (item["clean"]["read"], item["clean"]["kept"]) == (manifest.read, manifest.kept)
 
 
 def test_rejected_rows_are_written_with_place_and_reason(world: World) -> None:
@@ -372,14 +337,6 @@ def overdue(
     return state, error.value
 
 
-def test_overdue_job_is_cancelled(
-    world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state, error = overdue(world, monkeypatch)
-    assert world.fall_back(state, error)["fallback"]["left"] is False
-    assert provider.jobs[0]["status"] == "cancelled"
-
-
 def test_job_that_cannot_be_cancelled_keeps_no_run_from_going_on(
     world: World, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,17 +478,6 @@ def test_promotion_again_moves_nothing(world: World, provider: Provider) -> None
     assert done.pop("promotion")["promoted"]
     assert world.run(done)["promotion"]["promoted"], "the run did promote it"
     assert (world.registry.champion("shop") or {})["revision"] == 1
-
-
-def test_version_taken_out_of_service_is_not_promoted_again(
-    world: World, provider: Provider
-) -> None:
-    knows_the_answers(provider)
-    state = world.run(trained(world, provider), until="verdict")
-    version = state["poll"]["model"]["version"]
-    world.registry.put("shop", f"standing#{version}", {"state": "rolled back"})
-    assert not world.run(state)["promotion"]["promoted"]
-    assert world.registry.champion("shop") is None
 
 
 def test_challenger_meets_the_champion_pinned_when_judging_began(

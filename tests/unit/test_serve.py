@@ -207,10 +207,10 @@ def test_project_without_champion_says_what_to_do() -> None:
     shelf = Shelf(project=ServedProject("openai", model="smollm2"))
     with pytest.raises(NoChampionError) as caught:
         resolve("shop", "shop", shelf)
-    message = caught.value.body()["error"]["message"]
-    assert caught.value.status == 404
-    assert "exports/shop/" in message
-    assert "`shop/base`" in message
+    error = caught.value.body()["error"]
+    assert (caught.value.status, error["code"]) == (404, "no_champion")
+    assert "exports/shop/" in error["message"]
+    assert "`shop/base`" in error["message"]
     assert resolve("shop/base", "shop", shelf).arm == "base"
 
 

@@ -132,15 +132,6 @@ def test_row_with_a_stray_quote_takes_no_other_row_along() -> None:
     assert found[-1].turns == pair("Last, one?", "So.")  # type: ignore[union-attr]
 
 
-def test_cell_over_the_cap_is_rejected_and_the_next_row_read() -> None:
-    found = rows(HEAD + f"Why?,{'x' * (MAX_LINE + 1)}\nWhy?,So.\n")
-    assert [type(row) for row in found] == [Rejected, Conversation]
-
-
-def test_cell_of_200_kilobytes_is_accepted() -> None:
-    assert len(conversations(HEAD + f"Why?,{'x' * 200_000}\n")) == 1
-
-
 @pytest.mark.parametrize(
     "value",
     [
