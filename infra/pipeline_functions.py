@@ -190,7 +190,7 @@ def _judging_functions(scope: Construct, settings: Settings, data: DataStack) ->
         Spec(
             "verdict",
             "judge.verdict",
-            (reads(bucket, JUDGE, VALIDATE, TRAIN, PROJECTS), writes(bucket, JUDGE)),
+            (reads(bucket, JUDGE, TRAIN, PROJECTS), writes(bucket, JUDGE)),
         ),
         Spec(
             "promote",

@@ -98,7 +98,10 @@ def _or_on_spark(settings: Settings, function: str, result: str, *, then: str) -
 
 
 def _spark_job(function: str, *, then: str) -> State:
-    """A job on EMR Serverless; its arguments are those that `spark/job.py` reads."""
+    """A job on EMR Serverless; its arguments are those that `spark/job.py` reads.
+
+    Without tags: they need a right of their own, and the application's count for its jobs.
+    """
     fields = ("bucket", "project", "key", "version_id", "config", "run_id")
     driver = {
         "EntryPoint": f"{SPARK_FOLDER}/{function}.py",
@@ -117,7 +120,6 @@ def _spark_job(function: str, *, then: str) -> State:
         "ExecutionTimeoutMinutes": SPARK_HOURS * 60,
         "JobDriver": {"SparkSubmit": driver},
         "ConfigurationOverrides": {"MonitoringConfiguration": monitoring},
-        "Tags": {"application": "dropforge"},
     }
     task = {
         "Type": "Task",

@@ -1,28 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
-
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_iam as iam
-from botocore.client import BaseClient
 
-from dropforge.artifacts import collected_key
-from dropforge.backends.collected import Answers
-from dropforge.backends.registry import SUCCEEDED
-from dropforge.chat import Message
-from dropforge.collect import Kept
 from infra.config import settings_from
 from infra.data_stack import DataStack
 from infra.permissions import Grant
 from infra.pipeline_stack import PipelineStack
-from lambdas.schedule import handler as schedule
 from tests.infra.assembly import Assembly, listed, text, unbundled
-from tests.support.tickets import tickets_csv
-from tests.support.world import PROJECT, World
 
 BUCKET = "<DropforgeData:ExportsOutputFnGetAttBucket83908E77Arn063C8555>"
-RECIPES = "arn:<AWS::Partition>:s3:::jumpstart-cache-prod-<AWS::Region>/recipes/*"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1"
 UNSCOPED = {
     # Actions for which AWS offers no resource, by the service authorization reference.
@@ -40,48 +28,6 @@ UNSCOPED = {
     "xray:GetSamplingTargets",
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
-}
-EXPECTED = {
-    # function: (prefixes read, prefixes written), as the functions' own code needs them
-    "Drop": (
-        {"exports/*", "projects/*"},
-        {
-            "exports/*.error.txt",
-            "projects/*.error.txt",
-            "projects/*/versions/*",
-            "judge/*/golden/*",
-        },
-    ),
-    "Clean": ({"exports/*", "projects/*", "clean/*"}, {"clean/*", "rejected/*"}),
-    "Validate": ({"clean/*", "projects/*", "validate/*"}, {"validate/*"}),
-    "Launch": (
-        {"validate/*", "projects/*", "train/*", "models/*/config.json", RECIPES},
-        {"train/*"},
-    ),
-    "Poll": ({"train/*", "projects/*"}, {"train/*"}),
-    "Wait": (set(), set()),
-    "Fallback": ({"train/*", "projects/*"}, {"train/*"}),
-    "Parity": ({"train/*", "projects/*"}, {"train/*"}),
-    "Watch": ({"projects/*", "validate/*"}, set()),
-    "Drift": (
-        {"projects/*", "validate/*", "judge/*"},
-        {"judge/*/drift/*", "judge/*/answers/*"},
-    ),
-    "Plan": ({"validate/*", "projects/*", "judge/*"}, set()),
-    "Judge": ({"validate/*", "projects/*", "judge/*"}, {"judge/*"}),
-    "Verdict": ({"judge/*", "validate/*", "train/*", "projects/*"}, {"judge/*"}),
-    "PromotionAsk": ({"judge/*"}, set()),
-    "Promote": ({"judge/*", "projects/*"}, set()),
-    "PromotionCanary": ({"projects/*"}, set()),
-    "PromotionRollback": (set(), set()),
-    "Fail": (set(), {"exports/*.error.txt"}),
-    "Schedule": ({"exports/*/collected/*", "judge/*/golden/*"}, {"exports/*/collected/*"}),
-    "Keep": ({"projects/*/versions/*"}, set()),
-    "Extract": ({"projects/*", "exports/*/extracted/*"}, {"exports/*/extracted/*"}),
-    "Authorize": (set(), set()),
-    "Chat": (set(), set()),
-    "Shadow": (set(), set()),
-    "Check": (set(), set()),
 }
 
 
@@ -109,14 +55,6 @@ def test_only_actions_without_a_resource_type_are_allowed_on_everything(
     for name, statement in assembly.statements():
         if "*" in listed(statement["Resource"]):
             assert set(listed(statement["Action"])) <= UNSCOPED, name
-
-
-@pytest.mark.parametrize("function", EXPECTED)
-def test_function_reads_and_writes_its_own_prefixes_only(assembly: Assembly, function: str) -> None:
-    read, written = EXPECTED[function]
-
-    assert allowed(assembly, function, "s3:GetObject") == read
-    assert allowed(assembly, function, "s3:PutObject") == written
 
 
 def test_objects_are_deleted_by_nobody_but_drop_which_removes_its_messages(
@@ -219,47 +157,3 @@ def test_a_wildcard_without_a_reason_is_refused() -> None:
 
     with pytest.raises(ValueError, match="say why"):
         Grant(("s3:GetObject",), ("arn:aws:s3:::bucket/*",)).to(role)
-
-
-@pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The actions of DynamoDB that are used while a test runs."""
-    seen: set[str] = set()
-    call = BaseClient._make_api_call  # type: ignore[attr-defined]
-
-    def remember(self: BaseClient, operation: str, arguments: Any) -> Any:
-        if self.meta.service_model.service_name == "dynamodb":
-            seen.add(f"dynamodb:{operation}")
-        return call(self, operation, arguments)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", remember)
-    return seen
-
-
-def test_monthly_tick_uses_no_action_on_the_registry_that_its_role_has_not(
-    assembly: Assembly, world: World, called: set[str]
-) -> None:
-    """With answers to export, and then with parts to take out again."""
-    world.put_project(PROJECT + "monthly: true\ncollect: {consent: true}\n")
-    done = world.drop(tickets_csv(5))
-    world.registry.update("shop", f"run#{done['run']['run_id']}", {"status": SUCCEEDED})
-    said = (Message("user", "Where is my blue lamp?"), Message("assistant", "It ships today."))
-    Answers(world.table).put("shop", Kept("a", 1.0, "u", "c", "x", said, (), "s", 2**40))
-    world.registry.put("shop", "feedback#v2#a", {"id": "a", "rating": 1})
-    part = {"key": collected_key("shop"), "sha256": "p", "hash": "p", "at": 1, "first_at": 1}
-    world.registry.put("shop", "clean#p", part)
-    called.clear()
-
-    schedule.handler({"time": "2026-12-01T06:00:00Z"}, None)
-    assert world.store.find(collected_key("shop"))
-    world.registry.update("shop", "config", {"collect": None})
-    schedule.handler({"time": "2027-01-01T06:00:00Z"}, None)
-    assert world.registry.get("shop", "clean#p") is None
-
-    actions = {
-        action
-        for name, statement in assembly.statements()
-        if name.startswith("ScheduleRole")
-        for action in listed(statement["Action"])
-    }
-    assert {"dynamodb:Query", "dynamodb:DeleteItem"} <= called <= actions
