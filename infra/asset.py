@@ -1,19 +1,21 @@
 """What a Lambda function is uploaded as: our sources, locked packages and their byte code.
 
-Reads `dropforge/`, `lambdas/<function>/` and `requirements/<asset>.txt`; writes a folder that a
-Lambda runtime imports from. No Docker: `uv` fetches the wheels of the target's Python and platform.
-The packages of a lock are built once per target and kept under `build/lambda/`.
+Reads `lambdas/<function>/`, what that imports of `dropforge/`, and `requirements/<asset>.txt`;
+writes a folder that a Lambda runtime imports from. No Docker: `uv` fetches the wheels of the
+target's Python and platform. The packages of a lock are built once per target and kept under
+`build/lambda/`.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,7 @@ from infra.config import ROOT, Settings
 FORMAT = "asset/3"
 """Part of every hash: raise it when the way of building changes what is built."""
 
-_LEFT_OUT = ("__pycache__", "cli.py", "py.typed")
+_LEFT_OUT = ("__pycache__", "py.typed")
 
 
 class BundlingError(RuntimeError):
@@ -32,7 +34,7 @@ class BundlingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Asset:
-    """A set of sources (paths in the repository) and of locked packages."""
+    """Sources (paths in the repository), what they import of `dropforge`, and locked packages."""
 
     name: str
     sources: tuple[str, ...]
@@ -43,7 +45,7 @@ class Asset:
 
 
 def _asset(name: str, *parts: str) -> Asset:
-    return Asset(name, ("dropforge", *(f"lambdas/{part}" for part in ("__init__.py", *parts))))
+    return Asset(name, tuple(f"lambdas/{part}" for part in ("__init__.py", *parts)))
 
 
 PIPELINE = _asset(
@@ -109,12 +111,56 @@ def bundle(asset: Asset, target: Target, into: Path, root: Path = ROOT) -> None:
 
 def source_files(asset: Asset, root: Path = ROOT) -> Iterator[Path]:
     """Our own files in the asset, in a fixed order. A source that does not exist is skipped."""
-    for source in asset.sources:
-        path = root / source
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in inside:
-            if file.is_file() and not set(file.relative_to(root).parts) & set(_LEFT_OUT):
-                yield file
+    own = [file for source in asset.sources for file in _files(root / source)]
+    yield from own
+    for part in sorted(_imported(own, root)):
+        yield from _files(part)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file() and not set(file.parts) & set(_LEFT_OUT):
+            yield file
+
+
+def _imported(files: Iterable[Path], root: Path) -> set[Path]:
+    """What the files import of `dropforge`, and what that imports.
+
+    Each module or package right below `dropforge` is shipped whole: what it reads or runs by its
+    path lies beside it.
+    """
+    todo = [file for file in files if file.suffix == ".py"]
+    seen = set(todo)
+    while todo:
+        for name in _imports(ast.parse(todo.pop().read_bytes())):
+            found = [file for file in _modules(name, root) if file not in seen]
+            seen.update(found)
+            todo += found
+    ours = root / "dropforge"
+    return {ours / file.relative_to(ours).parts[0] for file in seen if file.is_relative_to(ours)}
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """Names of modules (and of what may be one) that are imported anywhere at run time."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                continue
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from (f"{module}.{alias.name}" for alias in names)
+            case _:
+                yield from _imports(child)
+
+
+def _modules(name: str, root: Path) -> Iterator[Path]:
+    """The files of a module of ours and of the packages that it is in."""
+    parts = name.split(".")
+    if parts[0] == "dropforge":
+        for end in range(1, len(parts) + 1):
+            path = root.joinpath(*parts[:end])
+            yield from filter(Path.is_file, (path / "__init__.py", path.with_suffix(".py")))
 
 
 def _executable(path: Path) -> bool:

@@ -4,21 +4,24 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from infra.asset import CHAT, DATA, PIPELINE, Asset, Target, bundle, digest, source_files
+from infra.asset import AUTHORIZE, CHAT, DATA, PIPELINE, Asset, Target, bundle, digest, source_files
 from infra.config import ROOT, Settings
 from tests.infra.assembly import Assembly
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PROBE = """
-import importlib, json, sys
+import importlib, json, pathlib, sys
 sys.path[:] = [path for path in sys.path if "site-packages" not in path] + [sys.argv[1]]
 for handler in json.loads(sys.argv[2]):
     module, _, attribute = handler.rpartition(".")
     assert callable(getattr(importlib.import_module(module), attribute)), handler
+for parser in pathlib.Path(sys.argv[1]).glob("dropforge/judges/*/parser.py"):
+    importlib.import_module(f"dropforge.judges.{parser.parent.name}.parser")
 outside = [
     name for name, module in sys.modules.items()
     if (place := getattr(module, "__file__", None)) and "site-packages" in place
@@ -55,10 +58,15 @@ def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
     (root / "dropforge").mkdir(parents=True)
     (root / "dropforge" / "__init__.py").write_text("")
-    (root / "dropforge" / "cli.py").write_text("import nothing_in_the_asset\n")
     (root / "requirements").mkdir()
     shutil.copy(ROOT / "requirements" / "chat.txt", root / "requirements" / "small.txt")
     return root
+
+
+def parts(files: Iterable[Path], root: Path) -> set[str]:
+    """The modules and packages of `dropforge` that the files are of."""
+    inside = (file.relative_to(root).parts for file in files)
+    return {path[1] for path in inside if path[0] == "dropforge"}
 
 
 SMALL = Asset("small", ("dropforge", "lambdas/not_written_yet"))
@@ -119,7 +127,37 @@ def test_the_same_sources_are_bundled_to_the_same_bytes(
 
     assert content(first) == content(second)
     assert "dropforge/__init__.py" in content(first)
-    assert "dropforge/cli.py" not in content(first)
+
+
+@pytest.mark.parametrize("asset", [PIPELINE, DATA, CHAT, AUTHORIZE], ids=lambda a: a.name)
+def test_the_command_is_in_no_asset(asset: Asset) -> None:
+    assert "cli" not in parts(source_files(asset), ROOT)
+
+
+def test_a_person_does_not_wait_for_what_only_the_pipeline_needs() -> None:
+    pipeline = {"clean", "export", "judge", "judges", "plots", "reports", "statistics", "validate"}
+
+    assert pipeline <= parts((ROOT / "dropforge").rglob("*.py"), ROOT)
+    assert not parts(source_files(CHAT), ROOT) & pipeline
+
+
+def test_what_is_imported_is_shipped_with_what_lies_beside_it(repository: Path) -> None:
+    for path, text in {
+        "dropforge/used/__init__.py": "def f():\n    from dropforge import later\n",
+        "dropforge/used/read.json": "{}",
+        "dropforge/later.py": "",
+        "dropforge/typed.py": "",
+        "dropforge/cli/__init__.py": "",
+        "lambdas/small.py": "from dropforge.used import f\n"
+        "if TYPE_CHECKING:\n    import dropforge.typed\n",
+    }.items():
+        (repository / path).parent.mkdir(exist_ok=True)
+        (repository / path).write_text(text)
+
+    found = list(source_files(Asset("small", ("lambdas/small.py",)), repository))
+
+    assert parts(found, repository) == {"__init__.py", "used", "later.py"}
+    assert repository / "dropforge/used/read.json" in found
 
 
 def test_scripts_stay_executable_and_their_mode_is_part_of_the_hash(

@@ -36,7 +36,7 @@ from lambdas.extract import handler as extract
 from lambdas.schedule import handler as schedule
 from lambdas.train import poll
 from lambdas.watch import handler as watch
-from tests.infra.assembly import Assembly
+from tests.infra.assembly import UNBUNDLED, Assembly
 from tests.infra.roles import Allowed, Roles
 from tests.support import promotions
 from tests.support import world as worlds
@@ -48,7 +48,7 @@ from tests.support.world import PROJECT, World, running_world
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1"
 CONTEXT = {
-    "aws:cdk:bundling-stacks": [],
+    **UNBUNDLED,
     "spark.image": IMAGE,
     "providers.local": "https://local.example",
 }
