@@ -64,24 +64,15 @@ ELSEWHERE = {
     *("authorize", "chat", "check", "shadow"),
     # SageMaker, callbacks and alarms, which are not in memory.
     *("approve", "parity", "rollback", "wait", "webhook"),
-    # Judges by the batch.
-    *("collect", "submit"),
 }
-TRAINER = "its own trainers run in tests/e2e"
-BATCHES = "judges by the batch run in tests/e2e"
+TRAINER = "SageMaker's trainers run in tests/e2e"
 UNUSED = {
     # A right to objects that no call above uses, and why it is there.
-    ("collect", "read", "judge/*"): BATCHES,
-    ("collect", "read", "projects/*"): BATCHES,
-    ("collect", "write", "judge/*"): BATCHES,
-    ("launch", "read", "models/*/config.json"): f"SageMaker: {TRAINER}",
-    ("launch", "read", "recipes/*"): f"SageMaker: {TRAINER}",
-    ("parity", "read", "projects/*"): f"SageMaker: {TRAINER}",
-    ("parity", "read", "train/*"): f"SageMaker: {TRAINER}",
-    ("parity", "write", "train/*"): f"SageMaker: {TRAINER}",
-    ("submit", "read", "judge/*"): BATCHES,
-    ("submit", "read", "projects/*"): BATCHES,
-    ("submit", "write", "judge/*"): BATCHES,
+    ("launch", "read", "models/*/config.json"): TRAINER,
+    ("launch", "read", "recipes/*"): TRAINER,
+    ("parity", "read", "projects/*"): TRAINER,
+    ("parity", "read", "train/*"): TRAINER,
+    ("parity", "write", "train/*"): TRAINER,
 }
 
 
