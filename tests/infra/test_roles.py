@@ -28,7 +28,6 @@ from dropforge.artifacts import collected_key, golden_key
 from dropforge.backends.registry import SUCCEEDED
 from dropforge.errors import DropforgeError, TrainingTimedOutError
 from dropforge.serve.collecting import Answered, Turn
-from infra.app import build
 from lambdas.approve import ask
 from lambdas.collect import keep
 from lambdas.drift import handler as drift
@@ -36,7 +35,7 @@ from lambdas.extract import handler as extract
 from lambdas.schedule import handler as schedule
 from lambdas.train import poll
 from lambdas.watch import handler as watch
-from tests.infra.assembly import UNBUNDLED, Assembly
+from tests.infra.assembly import Assembly
 from tests.infra.roles import Allowed, Roles
 from tests.support import promotions
 from tests.support import world as worlds
@@ -46,12 +45,6 @@ from tests.support.provider import Provider, running_provider
 from tests.support.tickets import ticket, tickets_csv
 from tests.support.world import PROJECT, World, running_world
 
-IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/dropforge-spark:1"
-CONTEXT = {
-    **UNBUNDLED,
-    "spark.image": IMAGE,
-    "providers.local": "https://local.example",
-}
 Handler = Callable[[dict[str, Any], Any], Any]
 VERBS = {
     "s3:GetObject": "read",
@@ -77,10 +70,9 @@ UNUSED = {
 
 
 @pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    """With what is optional, and without the assets."""
-    app = build(str(tmp_path_factory.mktemp("assembly")), CONTEXT)
-    return Assembly(Path(app.synth().directory))
+def assembly(with_options: Assembly) -> Assembly:
+    """With Spark."""
+    return with_options
 
 
 @dataclass(frozen=True)
