@@ -81,9 +81,19 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[None]:
-    """AWS in memory; one for a module, since it forgets what boto3 has loaded when it ends."""
+    """AWS in memory, a new one for each file."""
+    from tests.support.memory_aws import memory_aws
+
+    with memory_aws():
+        yield
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[None]:
+    """moto's AWS, where its way of answering is the point."""
     from moto import mock_aws
 
+    assert not mock_aws._mocks_active, "another test's AWS has not ended"
     with mock_aws():
         yield
 

@@ -1,8 +1,7 @@
-"""The deployed pipeline without its state machine: moto's AWS, and handlers called in order."""
+"""The deployed pipeline without its state machine: AWS in memory, and handlers called in order."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from lambdas.promote import handler as promote
 from lambdas.train import fallback, launch, poll
 from lambdas.validate import handler as validate
 from tests.support.provider import Provider
+from tests.support.tables import create_table
 
 PROJECT = "backend: openai\nmodel: small\njudge: {model: judge, samples: 60, batch: 20}\n"
 Handler = Callable[[dict[str, Any], Any], Any]
@@ -40,21 +40,16 @@ STAGES: dict[str, tuple[Handler, str]] = {
 }
 
 
-# Making a client takes longer than most tests, and moto reaches those made before it too.
-client: Callable[[str], Any] = functools.cache(boto3.client)
-resource: Callable[[str], Any] = functools.cache(boto3.resource)
-
-
 class World:
-    """A project `shop` in a bucket, a table and a state machine of moto's."""
+    """A project `shop` in a bucket, a table and a state machine of its own."""
 
     def __init__(self, name: str, state_machine_arn: str) -> None:
         self.bucket = self.table = name
         self.arn = state_machine_arn
-        self._s3 = client("s3")
-        self._executions = client("stepfunctions")
+        self._s3 = boto3.client("s3")
+        self._executions = boto3.client("stepfunctions")
         self.store = Store(name, self._s3)
-        self.registry = Registry(name, resource("dynamodb"))
+        self.registry = Registry(name, boto3.resource("dynamodb"))
 
     def put(self, key: str, data: bytes | str) -> dict[str, Any]:
         """Write an object; returns S3's event about it, as EventBridge hands it on."""
@@ -161,7 +156,7 @@ _names = (f"dropforge-test-{number}" for number in itertools.count())
 def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
     """Everything deployed and nothing dropped; the OpenAI backend and the judge are `provider`.
 
-    moto has to be active; each world has a bucket, a table and a state machine of its own.
+    AWS in memory has to be active; each world has a bucket, a table and a state machine of its own.
     """
     name = next(_names)
     arn = _deploy(name)
@@ -189,24 +184,13 @@ def _environment(name: str, state_machine_arn: str, provider: Provider) -> dict[
 
 def _deploy(name: str) -> str:
     """Create what the stacks create; returns the state machine's ARN."""
-    s3 = client("s3")
+    s3 = boto3.client("s3")
     s3.create_bucket(Bucket=name)
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    client("dynamodb").create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"},
-            {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-    )
-    secret = client("secretsmanager")
+    create_table(name)
+    secret = boto3.client("secretsmanager")
     secret.create_secret(Name=f"{name}-key", SecretString="sk-test")
-    arn: str = client("stepfunctions").create_state_machine(
+    arn: str = boto3.client("stepfunctions").create_state_machine(
         name=name,
         definition=json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}),
         roleArn=f"arn:aws:iam::123456789012:role/{name}",
@@ -217,7 +201,7 @@ def _deploy(name: str) -> str:
         "state_machine_arn": arn,
         "api_url": "http://127.0.0.1:9/prod",
     }
-    client("ssm").put_parameter(
+    boto3.client("ssm").put_parameter(
         Name=PARAMETER, Value=json.dumps(outputs), Type="String", Overwrite=True
     )
     return arn

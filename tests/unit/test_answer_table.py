@@ -11,12 +11,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from http_stub import Stub, StubHandler
-from moto import mock_aws
 
 from dropforge.backends.answers import AnswerTable
 from dropforge.backends.awsapi import AwsError, ConditionFailedError
 from dropforge.serve.cache import CacheKey, Entry
 from dropforge.serve.near import Near, Record
+from tests.support.tables import create_table
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -25,41 +25,30 @@ ENTRY = Entry.seal(KEY, "h", {"id": "a"}, 1000, 1)
 
 
 @pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnswerTable]:
+def table(moto: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnswerTable]:
     server = Stub()
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
-        client.create_table(
-            TableName="answers",
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
+    client: Any = boto3.client("dynamodb")
+    create_table("answers")
 
-        def forward(handler: StubHandler) -> None:
-            operation = handler.request_seen.headers["x-amz-target"].partition(".")[2]
-            try:
-                request = _wire(handler.request_seen.json(), base64.b64decode)
-                answer = client._make_api_call(operation, request)  # type: ignore[attr-defined]
-            except ClientError as error:
-                handler.reply(400, {"__type": error.response["Error"]["Code"]})
-            else:
-                answer.pop("ResponseMetadata", None)
-                handler.reply(200, _wire(answer, lambda raw: base64.b64encode(raw).decode()))
+    def forward(handler: StubHandler) -> None:
+        operation = handler.request_seen.headers["x-amz-target"].partition(".")[2]
+        try:
+            request = _wire(handler.request_seen.json(), base64.b64decode)
+            answer = client._make_api_call(operation, request)
+        except ClientError as error:
+            handler.reply(400, {"__type": error.response["Error"]["Code"]})
+        else:
+            answer.pop("ResponseMetadata", None)
+            handler.reply(200, _wire(answer, lambda raw: base64.b64encode(raw).decode()))
 
-        server.routes["/"] = forward
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        found = AnswerTable("answers")
-        yield found
-        found._table._service.close()
+    server.routes["/"] = forward
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    found = AnswerTable("answers")
+    yield found
+    found._table._service.close()
     server.stop()
+    client.delete_table(TableName="answers")
 
 
 def _wire(value: Any, convert: Any) -> Any:

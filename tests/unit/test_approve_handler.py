@@ -19,11 +19,19 @@ from dropforge.cli.watch import describe
 from lambdas import edge
 from lambdas.approve import ask
 from lambdas.approve import handler as approve
+from tests.support.memory_aws import memory_aws
 from tests.support.promotions import APPROVAL, judged
 from tests.support.world import World
 from tests.unit.http_stub import Stub, replies
 
 KEY = "a signing key of the deployment"
+
+
+@pytest.fixture(scope="module")
+def aws(moto: None) -> Iterator[None]:
+    """The topic and the queue are moto's, all else is in memory."""
+    with memory_aws():
+        yield
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from dropforge.backends import pointers
 from dropforge.backends.registry import Registry
 from dropforge.errors import PromotionError, RetryableError
+from tests.support.tables import create_table
 
 ABOUT: dict[str, Any] = {"who": "ann", "why": "better", "at": 10.5}
 BASE = {"backend": "openai", "model_id": "small"}
@@ -28,16 +28,9 @@ def challenger(version: str, run_id: str = "run-1", share: float = 0.1) -> dict[
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[str]:
-    with mock_aws():
-        keys = (("pk", "HASH"), ("sk", "RANGE"))
-        boto3.client("dynamodb").create_table(
-            TableName="pointers",
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-            AttributeDefinitions=[{"AttributeName": n, "AttributeType": "S"} for n, _ in keys],
-        )
-        yield "pointers"
+def table(moto: None) -> str:
+    create_table("pointers")
+    return "pointers"
 
 
 @pytest.fixture

@@ -10,27 +10,15 @@ import pytest
 from boto3.dynamodb.conditions import Attr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto import mock_aws
 
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED, Registry
+from tests.support.tables import create_table
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[str]:
-    with mock_aws():
-        boto3.client("dynamodb").create_table(
-            TableName="registry",
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
-        yield "registry"
+def table(moto: None) -> str:
+    create_table("registry")
+    return "registry"
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 
 from dropforge.artifacts import Interval
 from dropforge.backends.store import Store
@@ -16,12 +14,11 @@ BUCKET = "dropforge-test"
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
-    with mock_aws():
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket=BUCKET)
-        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        yield Store(BUCKET)
+def store(moto: None) -> Store:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    return Store(BUCKET)
 
 
 def version(key: str) -> str:

@@ -9,12 +9,13 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import mock_aws
 
 from dropforge.backends.tokens import ACTIVE, REVOKED, UNFINISHED, Plans, TokenError, Tokens, Wish
 from dropforge.serve.budget import NANO, budget_key, month
 from dropforge.serve.tokens import TOKEN, new_token, principal, principal_key, token_id, token_key
 from tests.support.gateway import Gateway
+from tests.support.memory_aws import memory_aws
+from tests.support.tables import create_table
 
 NOW = 1_795_435_200.0
 WISH = Wish(projects=("shop",), name="storefront")
@@ -23,19 +24,8 @@ ROLE = "arn:aws:iam::123456789012:role/web"
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    with mock_aws():
-        boto3.client("dynamodb").create_table(
-            TableName="registry",
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
+    with memory_aws():
+        create_table("registry")
         yield Gateway()
 
 

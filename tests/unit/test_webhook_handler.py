@@ -1,4 +1,4 @@
-"""Webhooks with real signatures, a table of moto's and a Step Functions endpoint on loopback."""
+"""Webhooks with real signatures, a table in memory and a Step Functions endpoint on loopback."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lambdas import edge
 from lambdas.train import wait
 from lambdas.webhook import handler as webhook
 from lambdas.webhook import task
+from tests.support.tables import create_table
 from tests.unit.http_stub import Stub, replies
 
 TABLE = "webhooks-table"
@@ -53,18 +54,10 @@ def states(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 
 
 def _deploy() -> None:
-    dynamodb = boto3.client("dynamodb")
-    with suppress(dynamodb.exceptions.ResourceNotFoundException):
-        dynamodb.describe_table(TableName=TABLE)
-        return
-    keys = (("pk", "HASH"), ("sk", "RANGE"))
-    dynamodb.create_table(
-        TableName=TABLE,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-    )
-    boto3.client("secretsmanager").create_secret(Name="openai-webhook", SecretString=SECRET + "\n")
+    with suppress(boto3.client("dynamodb").exceptions.ResourceInUseException):
+        create_table(TABLE)
+        secret = SECRET + "\n"
+        boto3.client("secretsmanager").create_secret(Name="openai-webhook", SecretString=secret)
 
 
 def sent(
