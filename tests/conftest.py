@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{spent:8.1f}  {folder:<18} {tests[folder]:5} tests")
 
 
+def _without_authorities(**_: Any) -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A provider on a port of this machine."""
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A provider on a port of this machine; to load TLS's authorities takes 20 ms a client."""
     from tests.support.provider import running_provider
 
+    monkeypatch.setattr("httpcore2.default_ssl_context", _without_authorities)
     with running_provider() as provider:
         yield provider
 
@@ -92,8 +98,9 @@ def aws() -> Iterator[None]:
 def moto() -> Iterator[None]:
     """moto's AWS, where its way of answering is the point."""
     from moto import mock_aws
+    from moto.core.models import botocore_stubber
 
-    assert not mock_aws._mocks_active, "another test's AWS has not ended"
+    assert not botocore_stubber.enabled, "another test's AWS has not ended"
     with mock_aws():
         yield
 

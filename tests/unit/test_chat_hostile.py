@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 import warnings
 from collections.abc import Iterator
@@ -223,7 +224,7 @@ def test_no_text_of_a_caller_is_printed_by_a_crash(
 
 # --- nothing breaks it ----------------------------------------------------------------------------
 
-MUTATIONS = 20_000
+MUTATIONS = int(os.environ.get("FUZZ_CASES", "20000"))
 SEEDS: list[tuple[str, dict[str, Any]]] = [
     (UPSTREAM, CHAT),
     (UPSTREAM, {**CHAT, "stream": True, "stream_options": {"include_usage": True}}),

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,7 +17,7 @@ from dropforge.cli import app
 from dropforge.cli.deployment import Deployment
 from dropforge.errors import DatabaseError, DropforgeError
 from lambdas.extract.handler import handler
-from tests.support.world import World, client
+from tests.support.world import World
 
 module = sys.modules["dropforge.cli.app"]  # the package has an `app` of its own
 Dropforge = Callable[..., Result]
@@ -42,7 +43,7 @@ def add(database: sqlite3.Connection, *ids: int) -> None:
 
 
 def put_secret(name: str, text: str) -> None:
-    secrets = client("secretsmanager")
+    secrets = boto3.client("secretsmanager")
     try:
         secrets.create_secret(Name=name, SecretString=text)
     except secrets.exceptions.ResourceExistsException:
@@ -69,7 +70,7 @@ def test_extraction_is_dropped_and_starts_a_run(shop: World) -> None:
         "question": "Where is order 1?",
         "answer": "On its way, 1.",
     }
-    head = client("s3").head_object(Bucket=shop.bucket, Key=key)
+    head = boto3.client("s3").head_object(Bucket=shop.bucket, Key=key)
     event = {
         "detail": {
             "bucket": {"name": shop.bucket},
@@ -145,7 +146,7 @@ def test_file_put_by_hand_at_an_extractions_key_is_not_taken_for_one(shop: World
     handler({}, None)
     (key,) = shop.listed("exports/")
     shop.store.write(key, b"mine")
-    client("dynamodb").delete_item(
+    boto3.client("dynamodb").delete_item(
         TableName=shop.table, Key={"pk": {"S": "project#shop"}, "sk": {"S": "extract"}}
     )
     with pytest.raises(DropforgeError):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -32,7 +33,7 @@ from dropforge.cli.label.session import Session, Shown, begin, visible
 from dropforge.errors import NoDataError
 from dropforge.judge import Outcome
 from tests.support.labels import JUDGE, SECOND, Served, by, give_samples, opened, sample
-from tests.support.world import PROJECT, World, resource
+from tests.support.world import PROJECT, World
 
 TRICKY = "<script>x</script> [bold]x[/bold] \x1b[31mred\x07 \u202egnp.exe :smile:"
 
@@ -559,7 +560,7 @@ def test_two_people_with_a_page_each(labels: Labels) -> None:
 
 
 def test_label_that_cannot_be_saved_is_told_and_not_counted(labels: Labels, world: World) -> None:
-    broken = Labels(world.store, Registry("no-such-table", resource("dynamodb")))
+    broken = Labels(world.store, Registry("no-such-table", boto3.resource("dynamodb")))
     session = Session(broken, "shop", "e1", "ann", session_of(labels)._pairs)
     with opened(session, labels) as served:
         body = {"pair": served.get()["pair"]["key"], "choice": "tie"}
