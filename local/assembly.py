@@ -6,18 +6,14 @@ nested by `cdk.Stage` and Docker assets do not occur in this project and are ref
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import zipfile
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from local.settings import ACCOUNT, REGION
-
-EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 class AssemblyError(RuntimeError):
@@ -33,10 +29,6 @@ class FileAsset:
     key: str
     zipped: bool
 
-    def content(self) -> bytes:
-        """What to upload; the same source gives the same bytes."""
-        return zipped(self.source) if self.zipped else self.source.read_bytes()
-
 
 @dataclass(frozen=True)
 class Stack:
@@ -47,23 +39,13 @@ class Stack:
     assets: tuple[FileAsset, ...]
 
 
-def zipped(folder: Path) -> bytes:
-    """A folder as a zip archive: sorted, without times and owners, executable bits kept.
+def prune(assembly: Path, stacks: list[Stack], replaced: set[str]) -> None:
+    """Deletes the asset folders that earlier syntheses left in an assembly.
 
-    Not compressed: over loopback that costs more than it saves, here and in every Lambda worker.
+    Those of the keys in `replaced` stay until the next time: what was begun may still run in them.
     """
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EPOCH)
-            entry.external_attr = (0o755 if file.stat().st_mode & 0o100 else 0o644) << 16
-            archive.writestr(entry, file.read_bytes())
-    return packed.getvalue()
-
-
-def prune(assembly: Path, stacks: list[Stack]) -> None:
-    """Deletes the asset folders that earlier syntheses left in an assembly."""
     used = {asset.source for stack in stacks for asset in stack.assets}
+    used |= {assembly / f"asset.{key.partition('.')[0]}" for key in replaced}
     for folder in assembly.glob("asset.*"):
         if folder.is_dir() and folder not in used:
             shutil.rmtree(folder)

@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local import assembly, template
+from local import assembly, handover, template
 from local.settings import REGION, Settings
 
 if TYPE_CHECKING:
@@ -129,30 +129,38 @@ def deploy(settings: Settings, say: Callable[[str], None] = lambda _: None) -> D
         stripped = template.strip(stack.template)
         kinds += stripped.kinds
         for asset in stack.assets:
-            upload(s3, asset)
+            upload(s3, asset, settings.state)
         became[stack.name] = bring(formation, s3, stack.name, stripped.template)
-    assembly.prune(settings.assembly, stacks)
-    prune(s3, [asset for stack in stacks for asset in stack.assets])
+    replaced = prune(s3, [asset for stack in stacks for asset in stack.assets])
+    assembly.prune(settings.assembly, stacks, replaced)
     return Deployed(became, kinds, synthesised - started, time.monotonic() - synthesised)
 
 
-def upload(s3: S3Client, asset: assembly.FileAsset) -> None:
-    """Puts an asset into its bucket unless it is there; its key holds the hash of its content."""
+def upload(s3: S3Client, asset: assembly.FileAsset, state: Path) -> None:
+    """Puts an asset into its bucket unless it is there; its key holds the hash of its content.
+
+    For a folder, which is a function's code, goes an archive that names it (handover.py).
+    """
     _ensure_bucket(s3, asset.bucket)
     try:
         s3.head_object(Bucket=asset.bucket, Key=asset.key)
     except ClientError:
-        s3.put_object(Bucket=asset.bucket, Key=asset.key, Body=asset.content())
+        source = asset.source
+        body = handover.archive(source, state) if asset.zipped else source.read_bytes()
+        s3.put_object(Bucket=asset.bucket, Key=asset.key, Body=body)
 
 
-def prune(s3: S3Client, assets: list[assembly.FileAsset]) -> None:
-    """Deletes the assets that earlier deployments left in the buckets."""
+def prune(s3: S3Client, assets: list[assembly.FileAsset]) -> set[str]:
+    """Deletes the assets that earlier deployments left in the buckets; their keys."""
     used = {(asset.bucket, asset.key) for asset in assets}
+    unused = set()
     for bucket in {asset.bucket for asset in assets}:
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             for entry in page.get("Contents", []):
                 if (bucket, entry["Key"]) not in used:
                     s3.delete_object(Bucket=bucket, Key=entry["Key"])
+                    unused.add(entry["Key"])
+    return unused
 
 
 def _ensure_bucket(s3: S3Client, name: str) -> None:

@@ -87,7 +87,7 @@ def main() -> None:
     sys.argv = sys.argv[:1]
     from ministack import app
 
-    patches.apply(arguments.state.resolve() / "tmp" / "code")
+    patches.apply(arguments.state.resolve())
     app.main()
 
 

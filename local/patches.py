@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
+import io
 import json
 import re
 import threading
@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from local import spark, streaming
+from local import handover, spark, streaming
 from local.settings import ROOT
 
 POLL_SECONDS: Final = 0.5
@@ -193,30 +193,31 @@ def with_aborted_executions(
     return restored
 
 
-def sharing_archives(folder: Path) -> types.SimpleNamespace:
-    """A `zipfile` module whose archives are extracted once, and linked wherever they are wanted.
+def with_code_folders(code_dir: Patched, state: Path) -> tuple[types.SimpleNamespace, Patched]:
+    """Runs functions from the folders that their archives name (see handover.py).
 
-    Why: ministack unpacks a function's code for every worker, which at 80 MB and thousands of files
-    is most of a cold start, and again after every exception. On AWS the code is read-only and may
-    be shared all the same. Not needed any more when workers share unpacked code. Takes the place
-    of lambda_runtime.zipfile; what is unpacked stays below `folder`.
+    Why: ministack holds an archive in memory for every function, and unpacks it for every worker,
+    which at 80 MB and thousands of files is most of a cold start. On AWS the code is read-only and
+    may be shared all the same. Not needed any more when ministack runs a function from a folder.
+    Returns replacements for lambda_runtime.zipfile and lambda_svc._provided_runtime_code_dir.
     """
-    lock = threading.Lock()
 
-    class SharedArchive(zipfile.ZipFile):
+    class Archive(zipfile.ZipFile):
         def extractall(self, path: Any = None, members: Any = None, pwd: Any = None) -> None:
-            content = [(entry.filename, entry.CRC, entry.file_size) for entry in self.infolist()]
-            shared = folder / hashlib.sha256(repr(content).encode()).hexdigest()
-            with lock:
-                if not shared.exists():
-                    draft = shared.with_suffix(".draft")
-                    super().extractall(draft, members, pwd)
-                    draft.rename(shared)
-            target = Path(path)
-            target.rmdir()
-            target.symlink_to(shared, target_is_directory=True)
+            folder = handover.folder(self, state)
+            if folder is None:
+                super().extractall(path, members, pwd)
+            else:
+                Path(path).rmdir()
+                Path(path).symlink_to(folder, target_is_directory=True)
 
-    return types.SimpleNamespace(**{**vars(zipfile), "ZipFile": SharedArchive})
+    @functools.wraps(code_dir)
+    def found(code_zip: bytes) -> str:
+        with zipfile.ZipFile(io.BytesIO(code_zip)) as archive:
+            folder = handover.folder(archive, state)
+        return str(folder) if folder else code_dir(code_zip)
+
+    return types.SimpleNamespace(**{**vars(zipfile), "ZipFile": Archive}), found
 
 
 def with_usage_identifiers(
@@ -334,15 +335,16 @@ def service_error(code: str) -> str:
     return "SageMaker.AmazonSageMakerException"
 
 
-def apply(code_folder: Path) -> None:
-    """Applies every patch to the imported ministack; unpacked Lambdas go below `code_folder`."""
+def apply(state: Path) -> None:
+    """Applies every patch to the imported ministack; `state` is the instance's folder."""
     import boto3
     from ministack.core import lambda_runtime
     from ministack.services import apigateway_v1, eventbridge, lambda_svc, s3, stepfunctions
     from ministack.services.cloudformation import provisioners
 
-    code_folder.mkdir(parents=True, exist_ok=True)
-    lambda_runtime.zipfile = sharing_archives(code_folder)
+    lambda_runtime.zipfile, lambda_svc._provided_runtime_code_dir = with_code_folders(
+        lambda_svc._provided_runtime_code_dir, state
+    )
     apigateway_v1._invoke_lambda_proxy_v1 = streaming.with_streaming(
         apigateway_v1._invoke_lambda_proxy_v1, apigateway_v1, lambda_svc
     )
@@ -380,7 +382,7 @@ def apply(code_folder: Path) -> None:
     )
     stepfunctions._SERVICE_DISPATCH[spark.START_JOB_RUN] = spark.job_task(
         stepfunctions._ExecutionError,
-        code_folder.parent.parent / "spark",
+        state / "spark",
         ROOT / ".venv-spark" / "bin" / "python",
     )
     stepfunctions._SERVICE_DISPATCH[CREATE_TRAINING_JOB] = training_task(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local import assembly, deploy
+from local import deploy
 from local.settings import Settings
 
 AWS = Callable[[str], Any]
@@ -58,14 +58,13 @@ def parameter(value: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def deployment(
-    instance: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instance: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, str]]:
     """Deploys stacks as if they were this project's; what became of each."""
     monkeypatch.setattr(deploy, "synthesise", lambda _: False)
-    monkeypatch.setattr(Settings, "assembly", property(lambda _: tmp_path / "cdk.out"))
 
     def deployed(stacks: Stacks, sources: dict[str, str] | None = None) -> dict[str, str]:
-        write_assembly(tmp_path / "cdk.out", stacks, sources)
+        write_assembly(instance.assembly, stacks, sources)
         return deploy.deploy(instance).stacks
 
     return deployed
@@ -139,17 +138,6 @@ def test_type_unknown_to_the_emulator_says_where_to_add_it(
     odd = {"Resources": {"Odd": {"Type": "AWS::Odd::Thing", "Properties": {}}}}
     with pytest.raises(deploy.DeployError, match=r"AWS::Odd::Thing[\s\S]*UNSUPPORTED"):
         deployment({"Odd": (odd, [])})
-
-
-def test_zipped_folder_is_the_same_bytes_whatever_its_times(tmp_path: Path) -> None:
-    archives = []
-    for name in ("one", "two"):
-        folder = tmp_path / name
-        (folder / "deep").mkdir(parents=True)
-        for file in ("b.py", "a.py") if name == "one" else ("a.py", "b.py"):
-            (folder / "deep" / file).write_text(file)
-        archives.append(assembly.zipped(folder))
-    assert archives[0] == archives[1]
 
 
 def test_failed_synthesis_shows_what_the_application_printed(
