@@ -27,6 +27,8 @@ POLL_SECONDS: Final = 0.5
 ANNOUNCE_SECONDS: Final = 2.0
 """After a restart, until every service has loaded its state."""
 
+MAX_LOGGED_INVOCATIONS: Final = 1000
+
 CUT_OFF: Final = "States.ServiceRestart"
 USAGE_KEY: Final = "_usage_identifier_key"
 CREATE_TRAINING_JOB: Final = "arn:aws:states:::sagemaker:createTrainingJob"
@@ -220,6 +222,50 @@ def with_code_folders(code_dir: Patched, state: Path) -> tuple[types.SimpleNames
     return types.SimpleNamespace(**{**vars(zipfile), "ZipFile": Archive}), found
 
 
+def with_bounded_logs(emit: Patched, groups: Mapping[str, Any]) -> Patched:
+    """Keeps a function's last MAX_LOGGED_INVOCATIONS in its log group, and forgets older ones.
+
+    Why: ministack holds logs in memory, a stream for every invocation, whatever the group's
+    retention. Not needed any more when it keeps them on disk or honours RetentionInDays. Takes the
+    place of lambda_svc._emit_lambda_logs.
+    """
+
+    @functools.wraps(emit)
+    def emitted(function: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        emit(function, *args, **kwargs)
+        config = function.get("config") or function
+        logging = config.get("LoggingConfig") or {}
+        name = logging.get("LogGroup") or f"/aws/lambda/{config.get('FunctionName')}"
+        streams = (groups.get(name) or {}).get("streams", {})
+        for oldest in list(streams)[:-MAX_LOGGED_INVOCATIONS]:
+            streams.pop(oldest, None)
+
+    return emitted
+
+
+def with_idle_workers_ended(reap: Patched, runtime: Any) -> Patched:
+    """Ends every worker that has been idle for `ttl` seconds, as Lambda does.
+
+    Why: ministack keeps the first worker of each function for good, so a run of the pipeline leaves
+    19 processes of 50 to 150 MB. Not needed any more when tests/contract/test_emulator_memory.py
+    passes without it. Takes the place of lambda_svc.reap_idle_workers; `runtime` is ministack's
+    lambda_runtime.
+    """
+
+    @functools.wraps(reap)
+    def reaped(ttl: float | None = None) -> int:
+        since = time.time() - (runtime._LOCAL_WORKER_TTL if ttl is None else ttl)
+        idle = []
+        with runtime._lock:
+            for pool in runtime._workers.values():
+                idle += [found for found in pool if not found.in_use and found.last_used < since]
+                pool[:] = [found for found in pool if found not in idle]
+        runtime.kill_workers(idle)
+        return len(idle)
+
+    return reaped
+
+
 def with_usage_identifiers(
     authorize: Patched, ask: Patched, key_of: Patched, apis: Mapping[str, Any]
 ) -> tuple[Patched, Patched, Patched]:
@@ -339,7 +385,14 @@ def apply(state: Path) -> None:
     """Applies every patch to the imported ministack; `state` is the instance's folder."""
     import boto3
     from ministack.core import lambda_runtime
-    from ministack.services import apigateway_v1, eventbridge, lambda_svc, s3, stepfunctions
+    from ministack.services import (
+        apigateway_v1,
+        cloudwatch_logs,
+        eventbridge,
+        lambda_svc,
+        s3,
+        stepfunctions,
+    )
     from ministack.services.cloudformation import provisioners
 
     lambda_runtime.zipfile, lambda_svc._provided_runtime_code_dir = with_code_folders(
@@ -360,6 +413,14 @@ def apply(state: Path) -> None:
     )
     provisioner = provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::RestApi"]
     provisioner["create"] = with_api_key_source(provisioner["create"], apigateway_v1._rest_apis)
+    lambda_svc._emit_lambda_logs = with_bounded_logs(
+        lambda_svc._emit_lambda_logs, cloudwatch_logs._log_groups
+    )
+    lambda_svc.reap_idle_workers = with_idle_workers_ended(
+        lambda_svc.reap_idle_workers, lambda_runtime
+    )
+    # Why: a list of all events, which nobody reads. Not needed any more when that is gone.
+    eventbridge._events_log_list = list
     lambda_svc._execute_function_warm = with_exception_names(lambda_svc._execute_function_warm)
     stepfunctions._run_map_items = with_max_concurrency_path(
         stepfunctions._run_map_items, stepfunctions._resolve_path_or_ctx
