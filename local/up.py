@@ -167,7 +167,7 @@ def write_env(settings: Settings, api_url: str) -> None:
 def down(settings: Settings) -> list[str]:
     """Stops every process of the instance; the names of the services that were running.
 
-    What Lambda workers unpacked (more than 100 MB each) is deleted.
+    Temporary files of what ran are deleted.
     """
     stopped = list(processes.stop(settings, SERVICES))
     shutil.rmtree(settings.state / "tmp", ignore_errors=True)

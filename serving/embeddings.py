@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from serving import heap
 from serving.errors import ApiError, model_not_found
 from serving.store import Record
 from serving.weights import package_file, verify
@@ -56,7 +57,10 @@ class Embedder:
         verify(path, SHA256)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        return onnxruntime.InferenceSession(str(path), options)
+        options.enable_cpu_mem_arena = False  # it would keep what the longest text took, for good
+        session = onnxruntime.InferenceSession(str(path), options)
+        heap.release()
+        return session
 
     @cached_property
     def _tokenizer(self) -> Any:

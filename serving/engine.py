@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from serving import heap
 from serving.batch import Batch, Generation, draw
 
 MAX_BATCH = 16
@@ -87,6 +88,9 @@ class Engine:
         self._model: Any = self._base.eval()
         self._ends = {self.tokenizer.eos_token_id}
         self.context = self._base.config.max_position_embeddings
+        with torch.inference_mode():  # reads the weights, for which the first answer would wait
+            self._base(torch.zeros((1, 1), dtype=torch.long))
+        heap.release()
 
     def _admit(self) -> bool:
         """Take new requests into batches, waiting for one if idle; False when told to stop."""

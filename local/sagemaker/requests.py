@@ -12,7 +12,14 @@ from typing import Any
 
 import botocore.session
 import regex  # type: ignore[import-untyped]
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from botocore.model import (
+    ListShape,
+    MapShape,
+    OperationModel,
+    ServiceModel,
+    Shape,
+    StructureShape,
+)
 from botocore.validate import ParamValidator
 
 from local.sagemaker.errors import InvalidRequestError
@@ -21,7 +28,13 @@ from local.sagemaker.errors import InvalidRequestError
 @functools.cache
 def operation(name: str) -> OperationModel:
     """botocore's model of an operation of the control plane."""
-    return botocore.session.get_session().get_service_model("sagemaker").operation_model(name)
+    return _service().operation_model(name)
+
+
+@functools.cache
+def _service() -> ServiceModel:
+    """All of SageMaker's model, some 20 MB: one for all operations."""
+    return botocore.session.get_session().get_service_model("sagemaker")
 
 
 def validate(name: str, request: Mapping[str, Any]) -> None:
