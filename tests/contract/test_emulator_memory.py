@@ -1,4 +1,4 @@
-"""What the emulator does not hold in memory: functions' code, old logs, idle workers, events."""
+"""What the emulator does not hold in memory: code, objects, old logs, idle workers, events."""
 
 from __future__ import annotations
 
@@ -48,6 +48,36 @@ def test_functions_of_one_archive_run_from_its_folder_and_take_no_memory_for_it(
     assert answers == [[str(folder / "main.py"), SIZE]] * FUNCTIONS
     with restarting() as url:
         assert invoke(url, names[-1]) == answers[0]
+
+
+def test_versions_of_an_object_are_all_there_but_not_in_memory(
+    restarting: Callable[[], Any],
+) -> None:
+    contents = [bytes([number]) * SIZE for number in range(8)]
+    with restarting() as url:
+        s3 = client_for(url, "s3")
+        s3.create_bucket(Bucket="versions")
+        s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+        versions = [put(s3, content) for content in contents[:2]]
+        before = resident()
+        versions += [put(s3, content) for content in contents[2:]]
+        grown = resident() - before
+        assert [get(s3, version) for version in versions] == contents
+        s3.delete_object(Bucket="versions", Key="k", VersionId=versions.pop())
+        assert s3.get_object(Bucket="versions", Key="k")["Body"].read() == contents[-2]
+    assert grown < 3 * SIZE
+    with restarting():
+        assert [get(s3, version) for version in versions] == contents[:-1]
+
+
+def put(s3: Any, content: bytes) -> str:
+    version: str = s3.put_object(Bucket="versions", Key="k", Body=content)["VersionId"]
+    return version
+
+
+def get(s3: Any, version: str) -> bytes:
+    content: bytes = s3.get_object(Bucket="versions", Key="k", VersionId=version)["Body"].read()
+    return content
 
 
 def create(url: str, name: str) -> None:
