@@ -1,4 +1,4 @@
-"""A bucket and a table of moto's with the project `shop`: what an extraction needs."""
+"""A bucket and a table in memory with the project `shop`: what an extraction needs."""
 
 from __future__ import annotations
 

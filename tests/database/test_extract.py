@@ -1,4 +1,4 @@
-"""Extractions from a real PostgreSQL server into moto's S3 and DynamoDB."""
+"""Extractions from a real PostgreSQL server into S3 and DynamoDB in memory."""
 
 from __future__ import annotations
 
