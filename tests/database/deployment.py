@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import time
@@ -19,8 +18,6 @@ from dropforge.backends.store import Store
 from dropforge.project import ProjectConfig
 from tests.support.postgres import Postgres
 
-client: Callable[[str], Any] = functools.cache(boto3.client)
-resource: Callable[[str], Any] = functools.cache(boto3.resource)
 _names = (f"dropforge-extract-{number}" for number in count())
 BY_TIME: dict[str, Any] = {
     "query": "SELECT id, question, answer, updated_at FROM tickets "
@@ -39,11 +36,11 @@ class Deployment:
     def __init__(self, postgres: Postgres) -> None:
         self.name = next(_names)
         self.postgres = postgres
-        client("s3").create_bucket(Bucket=self.name)
-        client("s3").put_bucket_versioning(
+        boto3.client("s3").create_bucket(Bucket=self.name)
+        boto3.client("s3").put_bucket_versioning(
             Bucket=self.name, VersioningConfiguration={"Status": "Enabled"}
         )
-        client("dynamodb").create_table(
+        boto3.client("dynamodb").create_table(
             TableName=self.name,
             BillingMode="PAY_PER_REQUEST",
             KeySchema=[
@@ -55,8 +52,8 @@ class Deployment:
                 {"AttributeName": "sk", "AttributeType": "S"},
             ],
         )
-        self.store = Store(self.name, client("s3"))
-        self.registry = Registry(self.name, resource("dynamodb"))
+        self.store = Store(self.name, boto3.client("s3"))
+        self.registry = Registry(self.name, boto3.resource("dynamodb"))
 
     def configure(self, extract: dict[str, Any], **more: Any) -> None:
         section = {"url_secret": "dropforge/database/shop", **extract}
@@ -77,11 +74,11 @@ class Deployment:
         return self.registry.extraction("shop").get("cursor")
 
     def keys(self) -> list[str]:
-        found = client("s3").list_objects_v2(Bucket=self.name, Prefix="exports/")
+        found = boto3.client("s3").list_objects_v2(Bucket=self.name, Prefix="exports/")
         return [entry["Key"] for entry in found.get("Contents", [])]
 
     def versions(self) -> list[str]:
-        found = client("s3").list_object_versions(Bucket=self.name, Prefix="exports/")
+        found = boto3.client("s3").list_object_versions(Bucket=self.name, Prefix="exports/")
         return [entry["Key"] for entry in found.get("Versions", [])]
 
     def rows(self, key: str) -> list[dict[str, Any]]:
