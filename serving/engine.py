@@ -21,6 +21,7 @@ import torch
 
 from serving import heap
 from serving.batch import Batch, Generation, draw
+from training.train import cpu_dtype
 
 MAX_BATCH = 16
 TURN = 8
@@ -30,14 +31,18 @@ MAX_ADAPTERS = 16
 
 
 class Engine:
-    """Owns the language model; every call on it happens in its own thread."""
+    """Owns the language model; every call on it happens in its own thread.
+
+    Args:
+        dtype: the number format of the weights; by itself the one this CPU multiplies fastest.
+    """
 
     def __init__(
-        self, weights: Callable[[], Path], threads: int, dtype: torch.dtype = torch.bfloat16
+        self, weights: Callable[[], Path], threads: int, dtype: torch.dtype | None = None
     ) -> None:
         self._weights = weights
         self._threads = threads
-        self._dtype = dtype
+        self.dtype = dtype or cpu_dtype()
         self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._batches: OrderedDict[Path | None, Batch] = OrderedDict()
         self._waiting: list[Generation] = []
@@ -84,7 +89,7 @@ class Engine:
         torch.set_num_threads(self._threads)
         self.weights_dir = self._weights()
         self.tokenizer = AutoTokenizer.from_pretrained(self.weights_dir)
-        self._base = AutoModelForCausalLM.from_pretrained(self.weights_dir, dtype=self._dtype)
+        self._base = AutoModelForCausalLM.from_pretrained(self.weights_dir, dtype=self.dtype)
         self._model: Any = self._base.eval()
         self._ends = {self.tokenizer.eos_token_id}
         self.context = self._base.config.max_position_embeddings

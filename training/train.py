@@ -718,16 +718,20 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def pick_device(hp: Hyperparameters | None = None) -> tuple[torch.device, torch.dtype]:
     """A GPU, or the CPU; and the base model's number format, asked for or what the device is fast
-    in: bf16 on a GPU of compute capability 8.0 (Ampere) on, fp16 before; on a CPU bf16 where it has
-    instructions for it, else fp32."""
+    in: bf16 on a GPU of compute capability 8.0 (Ampere) on, fp16 before; see `cpu_dtype`."""
     asked = DTYPES.get(hp.dtype) if hp else None
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # the adapters' products in TF32
         bf16 = torch.cuda.get_device_capability() >= (8, 0)
         device = torch.device("cuda", torch.cuda.current_device())
         return device, asked or (torch.bfloat16 if bf16 else torch.float16)
-    fast = "avx512_bf16" in cpu_flags()
-    return torch.device("cpu"), asked or (torch.bfloat16 if fast else torch.float32)
+    return torch.device("cpu"), asked or cpu_dtype()
+
+
+def cpu_dtype() -> torch.dtype:
+    """The number format that this CPU multiplies fastest: bf16 only where it has instructions for
+    it; elsewhere bf16 takes several times as long as fp32."""
+    return torch.bfloat16 if "avx512_bf16" in cpu_flags() else torch.float32
 
 
 def cpu_flags() -> str:

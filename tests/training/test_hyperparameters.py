@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from serving.engine import Engine
 from training import train
 from training.train import Hyperparameters, TrainingError, find_recipe, read_hyperparameters
 
@@ -127,3 +128,20 @@ def test_every_number_has_limits_that_hold_its_default() -> None:
             assert low <= field.default <= high
         elif field.metadata["choices"]:
             assert field.default in field.metadata["choices"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [
+        ("fpu avx2 fma", torch.float32),
+        ("avx512f avx512_vnni", torch.float32),
+        ("avx512f avx512_bf16 amx_bf16", torch.bfloat16),
+        ("", torch.float32),
+    ],
+)
+def test_a_cpu_multiplies_in_bf16_only_where_it_has_instructions_for_it(
+    flags: str, fast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "cpu_flags", lambda: flags)
+    assert train.cpu_dtype() == fast
+    assert Engine(Path, threads=1).dtype == fast
