@@ -41,8 +41,8 @@ EXAMPLE: Final = Path("examples/tickets.csv")
 EXAMPLE_PROJECT: Final = Path("examples/project.yaml")
 ANY_PROJECT: Final = Path("examples/any-export.yaml")
 SHOWN: Final = 3
-LONGEST_WAIT: Final = 600
-"""Seconds for the two small runs that began before the main one."""
+LONGEST_WAIT: Final = 1800
+"""Seconds for the two small runs that began after the main one."""
 
 
 def demo(settings: Settings, export: Path, console: Console) -> None:
@@ -58,14 +58,14 @@ def demo(settings: Settings, export: Path, console: Console) -> None:
     project_file = EXAMPLE_PROJECT if is_example else ANY_PROJECT
     project = _project_name("orrinvale" if is_example else export.stem)
     here = Deployment()
-    if is_example:
-        _train_bad_exports(settings, here, console)
     console.print(f"\ndropforge drop {export} -p {project} -c {project_file}", style="bold")
     dropped = time.monotonic()
     with _customers(here, project) as customers:
         _dropforge("drop", str(export), "-p", project, "-c", str(project_file))
     seconds = time.monotonic() - dropped
     run = _finished(here, project)
+    if is_example:
+        _drop_bad_exports(settings, console)
     _show(console, here, project, run)
     if customers.asked:
         console.print(_canary(customers))
@@ -78,21 +78,16 @@ def demo(settings: Settings, export: Path, console: Console) -> None:
     console.print(_next(settings, project), soft_wrap=True)
 
 
-def _train_bad_exports(settings: Settings, here: Deployment, console: Console) -> None:
-    """Drop the exports whose models must not be promoted, and wait until they are trained.
-
-    They are judged while the main export's model is trained: that leaves a core idle.
-    """
+def _drop_bad_exports(settings: Settings, console: Console) -> None:
+    """Drop the exports whose models must not be promoted; they are trained and judged while what
+    became of the main one is shown."""
     folder = settings.state / "demo"
     files = bad_exports.write_exports(EXAMPLE, folder)
     project_file = bad_exports.write_project(EXAMPLE_PROJECT, folder / "quick.yaml")
-    console.print("\nfirst, two exports whose models must not be promoted:", style="bold")
+    console.print("\nbeside it, two exports whose models must not be promoted:", style="bold")
     for name, file in files.items():
         console.print(f"dropforge drop {file} -p {name} -c {project_file} --no-watch", style="bold")
         _dropforge("drop", str(file), "-p", name, "-c", str(project_file), "--no-watch")
-    with console.status("training both"):
-        for name in files:
-            _wait(here, name, lambda run: "judge" in run)
 
 
 def _wait(here: Deployment, project: str, until: Callable[[Item], bool]) -> Item:
@@ -152,14 +147,15 @@ def _canary(customers: Customers) -> Text:
 
 
 def _show_bad(console: Console, here: Deployment) -> None:
-    console.print("\nand two models that must not be promoted:", style="bold")
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
     for name in (bad_exports.SHUFFLED, bad_exports.FEW):
-        verdict = _wait(here, name, lambda run: "promoted" in run)["verdict"]
+        with console.status(f"waiting for the verdict on {name}"):
+            verdict = _wait(here, name, lambda run: "promoted" in run)["verdict"]
         reasons = Text("; ".join(verdict["reasons"]))
         table.add_row(name, Text.assemble((verdict["verdict"], "bold"), ": ", reasons))
+    console.print("\nand two models that must not be promoted:", style="bold")
     console.print(table)
 
 
