@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,25 @@ from serving.store import TERMINAL, FileStore, JobStore, Record, now
 
 SCRIPT = Path(__file__).resolve().parent.parent / "training/train.py"
 MIN_ROWS = 10
+MAX_THREADS = 4
+"""Small batches on more cores than these wait for each other longer than they multiply."""
 GRACE = 30.0
 """Seconds a run has between being asked to stop and being killed."""
 _PAIR = re.compile(r"(\w+)=(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)\b")
+
+
+def threads(environ: Mapping[str, str] = os.environ) -> int:
+    """CPU threads of a run whose job names none: OMP_NUM_THREADS, or one for each core."""
+    asked = environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else min(MAX_THREADS, cores())
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
 
 
 class InvalidFileError(Exception):
@@ -209,7 +225,7 @@ class Trainer:
         return {
             **os.environ,
             "HF_HUB_OFFLINE": "1",
-            "SM_HPS": json.dumps(job["train_hyperparameters"]),
+            "SM_HPS": json.dumps({"threads": threads()} | job["train_hyperparameters"]),
             "SM_CHANNEL_TRAIN": str(folder / "data/train"),
             "SM_CHANNEL_VALIDATION": str(folder / "data/validation"),
             "SM_CHANNEL_MODEL": str(weights),

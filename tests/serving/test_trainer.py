@@ -12,7 +12,7 @@ import pytest
 
 from serving.fine_tuning import JobRequest, new_job
 from serving.store import FileStore, JobStore, Record
-from serving.trainer import InvalidFileError, Trainer, check_rows
+from serving.trainer import MAX_THREADS, InvalidFileError, Trainer, check_rows, cores, threads
 from serving.weights import BASE_MODEL
 from tests.training.tiny import rows, write_rows
 
@@ -83,6 +83,7 @@ def test_a_job_that_a_restart_interrupts_goes_on_and_reports_each_step_once(jobs
     assert any("resuming" in line for line in log(jobs, job_id))
     metadata = json.loads((jobs.jobs.folder(job_id) / "model/training.json").read_text())
     assert "bitsandbytes" not in metadata["versions"], "it was not even looked for"
+    assert metadata["hyperparameters"]["threads"] == threads()
     assert "restarted" in " ".join(event["message"] for event in jobs.jobs.events(job_id))
 
 
@@ -104,6 +105,11 @@ def test_jobs_run_one_at_a_time_and_a_cancelled_one_ends_at_once(jobs: Jobs) -> 
     assert jobs.jobs.get(second)["status"] == "cancelled"
     assert jobs.steps(second) == []
     assert not jobs.trainer.cancel(first)
+
+
+def test_a_run_takes_a_thread_for_each_core_unless_it_is_told_otherwise() -> None:
+    assert threads({"OMP_NUM_THREADS": "3"}) == 3
+    assert threads({"OMP_NUM_THREADS": "0"}) == threads({}) == min(MAX_THREADS, cores())
 
 
 @pytest.mark.parametrize(
