@@ -223,6 +223,7 @@ class Trainer:
     def _environment(self, job_id: str, weights: Path) -> dict[str, str]:
         job, folder = self._jobs.get(job_id), self._jobs.folder(job_id)
         return {
+            "OMP_WAIT_POLICY": "passive",  # spinning threads stand still where cores are busy
             **os.environ,
             "HF_HUB_OFFLINE": "1",
             "SM_HPS": json.dumps({"threads": threads()} | job["train_hyperparameters"]),
