@@ -114,6 +114,49 @@ def test_packing_changes_neither_gradient_nor_step(tiny: Path, encoded: list[Row
         torch.testing.assert_close(after[1][1][name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_grafted_rows_have_the_logits_they_have_alone(model: Any, encoded: list[Row]) -> None:
+    shared = train.common_beginning(encoded)
+    assert shared > 5
+    assert encoded[0].prompt[:shared] == encoded[-1].prompt[:shared]
+    grafted = train.graft(model, encoded, shared)
+    assert grafted["input_ids"].shape == (1, sum(map(len, encoded)) - 6 * shared)
+    found = logits(model, grafted)[0]
+    parts = train.own_parts(encoded, shared)
+    each = torch.cat([torch.cat([found[:shared], found[part]]) for part in parts])
+    torch.testing.assert_close(each, alone(model, encoded), rtol=1e-4, atol=1e-5)
+
+
+def test_grafted_rows_train_to_the_weights_of_padded_ones(
+    tiny: Path, encoded: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hp = Hyperparameters(packing="false", lora_layers=1, batch_size=4)
+    after = []
+    for share in (lambda *_: 0, lambda _, rows: train.common_beginning(rows)):
+        monkeypatch.setattr(train, "worth_sharing", share)
+        model = train.load_model(str(tiny), hp, CPU, torch.float32)
+        kept = train.keep_frozen_states(model, encoded, hp, 2)
+        assert all(row.states is not None for row in train.rows_of(kept))
+        optimizer = torch.optim.SGD(train.adapter_parameters(model).values(), lr=0.1)
+        loss = [train.train_step(model, optimizer, kept, hp, 2).loss for _ in range(3)]
+        after.append((loss, train.evaluate(model, kept, hp, 2), train.adapter_weights(model)))
+    padded, grafted = after
+    assert grafted[0] == pytest.approx(padded[0], rel=1e-4)
+    assert grafted[1] == pytest.approx(padded[1], rel=1e-4)
+    for name, tensor in padded[2].items():
+        torch.testing.assert_close(grafted[2][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_only_what_costs_less_is_grafted(model: Any, encoded: list[Row]) -> None:
+    first = encoded[0]
+    assert not train.worth_sharing(model, [first])
+    apart = [Row((9, *first.prompt), first.completion), Row((8, *first.prompt), first.completion)]
+    assert not train.worth_sharing(model, apart)
+    long = [Row((*first.prompt, *[7] * 2000, end), first.completion) for end in (3, 4)]
+    assert train.worth_sharing(model, long) == len(long[0].prompt) - 1
+    few = [Row((5, end, *[7] * 2000), first.completion) for end in (3, 4)]
+    assert not train.worth_sharing(model, few)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_packs_hold_every_row_once_within_the_room_and_are_few(seed: int) -> None:
     draw = random.Random(seed)
