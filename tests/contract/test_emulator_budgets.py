@@ -20,7 +20,7 @@ from lambdas.chat.budget import Budgets
 from lambdas.chat.edge import Call
 from lambdas.chat.exchange import Exchange
 
-CALLERS, TURNS = 32, 4
+CALLERS, TURNS = 64, 4
 OPTIONS = ServeOptions(price=Price(1.0, 10.0), max_output_tokens=1000, fallback=())
 FIELDS: dict[str, Any] = {"messages": [{"role": "user", "content": "Where is my parcel?"}]}
 ASK, _ = bounds(FIELDS, None, OPTIONS, ensemble=False, fallback=False)
@@ -109,7 +109,7 @@ def test_parallel_callers_spend_the_budget_to_the_end(table: str) -> None:
     answer = ASK // 2
     usage = {"prompt_tokens": 0, "completion_tokens": answer // 10_000}
     cost = usage["completion_tokens"] * 10_000
-    budget = 50 * cost
+    budget = 100 * cost
 
     def spend(mine: Budgets) -> int:
         answered = 0
