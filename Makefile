@@ -24,6 +24,9 @@ torch_into = $(if $(TORCH_INDEX_URL),$(TORCH_PIP) --index-url $(TORCH_INDEX_URL)
 # OpenAI's Node package, with which the tests call the API.
 NODE_CLIENT := tests/e2e/node/node_modules
 
+# The demo's model as PyTorch loads it: half a minute, once in a checkout.
+MODEL := .local/serving/weights/smollm2-135m-instruct
+
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
@@ -34,7 +37,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready $(NODE_CLIENT)/.ready  ## install everything into .venv and .venv-emulator
+setup: .venv/.ready .venv-emulator/.ready build/lambda/.ready $(NODE_CLIENT)/.ready $(MODEL)  ## install everything into .venv and .venv-emulator
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@echo "setup: .venv with $$($(PYTHON) --version)"
@@ -82,6 +85,10 @@ build/lambda/.ready: .venv/.ready .venv-emulator/.ready $(patsubst %,requirement
 	@echo "setup: packages of the Lambda functions"
 	@$(BIN)/python -m local synth
 	@touch $@
+
+$(MODEL): | .venv/.ready
+	@echo "setup: the demo's model, 270 MB"
+	@TQDM_DISABLE=1 $(BIN)/python -m serving.weights --weights $(@D) >/dev/null
 
 demo: setup  ## the whole of it on this machine; EXPORT=path/to/file runs on your own export
 	@$(BIN)/python -m local demo "$(EXPORT)"
