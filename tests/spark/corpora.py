@@ -155,8 +155,8 @@ def csv(seed: int, rows: int = 120) -> bytes:
 def corpora() -> dict[str, tuple[bytes, tuple[int, ...]]]:
     """Each corpus, and into how many ranges and tasks it is cut."""
     return {
-        "everything": (people(4) + mixed(1) + templates(2) + rejected(3), (1, 7)),
-        "seeds": (mixed(11) + templates(12, 150) + mixed(13, 150), (2,)),
+        "everything": (people(4) + mixed(1) + templates(2) + rejected(3), (7,)),
+        "seeds": (mixed(11) + templates(12, 150) + mixed(13, 150), (1,)),
         "transcript": (transcript(5), (2,)),
         "table": (gzip.compress(csv(6)), (7,)),
         "cut": (gzip.compress(csv(8, 600))[:-2_000], (2,)),

@@ -33,7 +33,7 @@ def as_script(run: Run) -> None:
 def main() -> None:
     specs = json.loads(sys.argv[1])
     # Put together, the tasks would be one on so few rows.
-    settings = {"spark_sql_adaptive_enabled": "false"}
+    settings = {"spark_sql_adaptive_enabled": "false", "spark_master": "local[1]"}
     with session("tests", **settings) as spark:
         for spec in specs:
             began = time.monotonic()
