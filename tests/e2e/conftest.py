@@ -1,10 +1,15 @@
-"""One instance of the local default for all end-to-end tests, beside any that a person runs."""
+"""One instance of the local default for all end-to-end tests, beside any that a person runs.
+
+Most of them are about the way and not about the answer, so its base model is a tiny one, made on
+the spot; `smollm2` puts the real one in its place for tests/e2e/test_pipeline.py, which run last.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,14 +28,21 @@ from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
 from dropforge.backends.tokens import Plans, Tokens, Wish
 from dropforge.chat import decode_examples
+from local import processes, up
 from local.customers import Customers
+from local.settings import BASE_MODEL, Settings
 from tests.support.provider import Provider, running_provider
+from tests.training.tiny import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TICKETS = ROOT / "examples/tickets.csv"
 CONFIG = ROOT / "examples/project.yaml"
 SPARK_FROM = 1 << 20
 """Bytes from which on these tests' exports are Spark's."""
+WEIGHTS = ROOT / ".local/serving/weights"
+"""Shared with a person's own instance, so that SmolLM2 is converted once in a checkout."""
+PATIENCE_SECONDS = 600
+"""What a test waits for the end of a run, on a machine that may be busy."""
 ENDING = ("local", "bedrock")
 """Backends that are no model server in these tests, but providers that end."""
 
@@ -40,7 +52,8 @@ class Instance:
 
     def __init__(self, state: Path, port: int, context: Mapping[str, object] | None = None) -> None:
         self.state = state
-        self.model_url = f"http://127.0.0.1:{port + 1}"
+        self.settings = Settings(port, state)
+        self.model_url = self.settings.model_url
         self.environment = {
             **os.environ,
             "DROPFORGE_STATE": str(state),
@@ -126,8 +139,12 @@ def instance(
 ) -> Iterator[Instance]:
     before = dict(os.environ)
     state = tmp_path_factory.mktemp("instance")
+    tiny = state / "serving/weights" / BASE_MODEL
+    tiny.mkdir(parents=True)
+    save_tiny_model(tiny, context=2048, sharpness=20, endless=True)
     context = {
         "max_bytes": SPARK_FROM,
+        "poll_seconds": 1,
         **{f"providers.{name}": provider.url for name, provider in ending.items()},
     }
     running = Instance(state, three_free_ports(), context)
@@ -139,6 +156,22 @@ def instance(
         running.local("down", check=False)
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def smollm2(instance: Instance) -> Instance:
+    """The instance, whose model server has got SmolLM2 instead of the tiny base model."""
+    service = up.model_server(instance.settings)
+    process = processes.running(instance.settings, service.name)
+    assert process is not None
+    process.terminate()
+    process.wait(60)
+    weights = instance.state / "serving/weights"
+    shutil.rmtree(weights)
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    weights.symlink_to(WEIGHTS)
+    up.start(instance.settings, [service], lambda _: None, lambda _: None)
+    return instance
 
 
 def small_config(path: Path, **changes: str) -> Path:
@@ -178,15 +211,13 @@ def customers(instance: Instance, project: str) -> Iterator[Customers]:
         thread.join()
 
 
-def wait_for_run(
-    instance: Instance, project: str, key: str, seconds: float = 60, run_id: str | None = None
-) -> dict:
+def wait_for_run(instance: Instance, project: str, key: str, run_id: str | None = None) -> dict:
     """The run of a dropped key, or the one with an id, once it has ended."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         for run in instance.registry.items(project, "run#"):
             meant = run["key"] == key and run_id in (None, run["run_id"])
             if meant and run["status"] != "running":
                 return run
         time.sleep(0.3)
-    raise AssertionError(f"no run of {key} ended within {seconds} s")
+    raise AssertionError(f"no run of {key} ended within {PATIENCE_SECONDS} s")

@@ -110,21 +110,6 @@ def test_python_client_chats_streams_lists_and_embeds(
     assert [len(entry.embedding) for entry in found.data] == [384, 384]
 
 
-def test_python_client_streams_from_a_real_model(client: openai.OpenAI) -> None:
-    chunks = list(
-        client.chat.completions.create(
-            model=f"{PROJECT}/base",
-            messages=MESSAGES,
-            max_tokens=8,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-    )
-    assert sum(bool(c.choices and c.choices[0].delta.content) for c in chunks) >= 3
-    assert chunks[-1].usage is not None
-    assert 1 <= chunks[-1].usage.completion_tokens <= 8
-
-
 def test_python_client_asks_many_things_at_once(instance: Instance, token: str) -> None:
     async def ask() -> list[str]:
         url = f"{instance.api_url}/v1"

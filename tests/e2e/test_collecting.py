@@ -12,9 +12,11 @@ from openai import OpenAI
 
 from dropforge.artifacts import DatasetManifest, clean_key, collected_key, dataset_key
 from dropforge.backends.collected import Answers
-from tests.e2e.conftest import TICKETS, Instance
+from tests.e2e.conftest import PATIENCE_SECONDS, TICKETS, Instance
+from tests.support.provider import Provider
 
 NAME = "collects"
+BACKEND = "bedrock"
 PROJECT = """\
 backend: openai
 model: smollm2-135m-instruct
@@ -28,11 +30,11 @@ QUESTION = f"Say yes or no, and nothing else: may I pay with card {CARD}?"
 pytestmark = pytest.mark.slow
 
 
-def until(seconds: float, holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + seconds
+def until(holds: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < ends, "it did not come in time"
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def dataset_of(instance: Instance, key: str) -> dict[str, Any]:
@@ -44,39 +46,49 @@ def dataset_of(instance: Instance, key: str) -> dict[str, Any]:
         found[:] = sorted(runs, key=lambda run: run["started_at"])
         return bool(found) and found[-1]["status"] != "running"
 
-    until(180, is_over)
+    until(is_over)
     assert "BUDGET" in found[-1]["error"]
     return found[-1]
 
 
-def ask(client: OpenAI, question: str, most: int) -> tuple[str, str]:
+def ask(client: OpenAI, question: str) -> tuple[str, str]:
     """An answer's id, and how it ended."""
     answer = client.chat.completions.create(
         model=NAME,
         messages=[{"role": "user", "content": question}],
-        max_tokens=most,
         temperature=0,
         user="ada",
     )
     return answer.id, answer.choices[0].finish_reason
 
 
+def chat(model: str, messages: list[dict[str, str]]) -> dict[str, Any]:
+    """What the champion says: it answers one question, and is cut off at any other."""
+    whole = messages[-1]["content"] == QUESTION
+    message = {"role": "assistant", "content": "Yes." if whole else "1, 2, 3, 4"}
+    end = "stop" if whole else "length"
+    return {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
+
+
 def serve(instance: Instance) -> OpenAI:
-    """A client of the project, whose champion is the model before training."""
+    """A client of the project, whose champion is a provider's model."""
     instance.store.write(f"projects/{NAME}/project.yaml", PROJECT)
-    until(60, lambda: NAME in instance.registry.projects())
-    champion = {"version": "v1", "backend": "openai", "model_id": "smollm2-135m-instruct"}
+    until(lambda: NAME in instance.registry.projects())
+    champion = {"version": "v1", "backend": BACKEND, "model_id": "steady"}
     instance.registry.put(NAME, "champion", {**champion, "revision": 1, "at": time.time()})
     return OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token(NAME))
 
 
-def test_rated_answer_of_the_api_becomes_a_row_of_the_next_dataset(instance: Instance) -> None:
+def test_rated_answer_of_the_api_becomes_a_row_of_the_next_dataset(
+    instance: Instance, ending: dict[str, Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending[BACKEND], "chat", chat)
     client = serve(instance)
-    answer, end = ask(client, QUESTION, 400)
-    _, cut = ask(client, "Count to 1,000.", 3)
+    answer, end = ask(client, QUESTION)
+    _, cut = ask(client, "Count to 1,000.")
     assert (end, cut) == ("stop", "length")
     answers = Answers(instance.outputs["table"])
-    until(60, lambda: bool(answers.of(NAME)))
+    until(lambda: bool(answers.of(NAME)))
     (kept,) = answers.of(NAME)
     assert kept.id == answer
     assert "[CARD_1]" in kept.messages[0].content

@@ -14,7 +14,7 @@ import pytest
 
 from dropforge.artifacts import CleanManifest, DatasetManifest, clean_key, dataset_key
 from dropforge.backends.registry import Item
-from tests.e2e.conftest import ROOT, SPARK_FROM, Instance
+from tests.e2e.conftest import PATIENCE_SECONDS, ROOT, SPARK_FROM, Instance
 from tests.support.postgres import running_postgres
 from tests.support.tickets import ticket
 
@@ -29,15 +29,15 @@ def configured(path: Path, more: str = "") -> Path:
     return path
 
 
-def last_run(instance: Instance, project: str, ended: int = 1, seconds: float = 60) -> Item:
+def last_run(instance: Instance, project: str, ended: int = 1) -> Item:
     """The newest run, once so many have ended."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         runs = [r for r in instance.registry.items(project, "run#") if r["status"] != "running"]
         if len(runs) >= ended:
             return max(runs, key=lambda run: run["started_at"])
         time.sleep(0.3)
-    raise AssertionError(f"no {ended} runs of {project} ended within {seconds} s")
+    raise AssertionError(f"no {ended} runs of {project} ended within {PATIENCE_SECONDS} s")
 
 
 def zendesk(number: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_new_rows_of_a_database_are_extracted_once(instance: Instance, tmp_path:
             'cursor: id, start: "-1"}\n',
         )
         instance.store.write("projects/base/project.yaml", config.read_text())
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_SECONDS
         while instance.registry.get("base", "config") is None and time.monotonic() < until:
             time.sleep(0.2)
         add(0, 150)

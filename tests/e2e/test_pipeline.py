@@ -1,5 +1,5 @@
-"""From a dropped file to an answer over HTTPS, on the deployed template. The order of tests counts:
-the first one trains the model that the others ask.
+"""From a dropped file to an answer over HTTPS, on the deployed template, with SmolLM2. The order of
+tests counts: the first one trains the model that the others ask.
 """
 
 from __future__ import annotations
@@ -10,21 +10,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from openai import APIStatusError, AuthenticationError, OpenAI
+from openai import OpenAI
 
-from dropforge.artifacts import DatasetManifest, Verdict, dataset_key, evaluation_key
-from local import bad_exports
-from tests.e2e.conftest import (
-    CONFIG,
-    ROOT,
-    TICKETS,
-    Instance,
-    customers,
-    small_config,
-    wait_for_run,
-)
+from dropforge.artifacts import Verdict, evaluation_key
+from tests.e2e.conftest import CONFIG, ROOT, TICKETS, Instance, customers, small_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smollm2")]
 PROJECT = "orrinvale"
 
 
@@ -65,23 +56,6 @@ def test_promotion_went_through_a_canary_by_steps(instance: Instance) -> None:
     assert [item["arm"] for item in rated].count("challenger") >= 8
 
 
-def test_model_of_shuffled_answers_is_rejected_and_one_of_few_tickets_not_decided(
-    instance: Instance, tmp_path: Path
-) -> None:
-    config = bad_exports.write_project(CONFIG, tmp_path / "quick.yaml")
-    for name, file in bad_exports.write_exports(TICKETS, tmp_path).items():
-        printed = instance.dropforge("drop", file, "-p", name, "-c", config)
-        [run] = instance.registry.items(name, "run#")
-        assert (run["status"], run["promoted"]) == ("succeeded", False), printed
-        assert instance.registry.champion(name) is None
-    [few] = instance.registry.items(bad_exports.FEW, "evaluation#")
-    assert (few["verdict"], few["samples"]) == ("not enough evidence", 12)
-    assert "12 tickets scored against the base; at least 20 are needed" in few["reasons"][0]
-    [shuffled] = instance.registry.items(bad_exports.SHUFFLED, "evaluation#")
-    assert shuffled["verdict"] == "reject"
-    assert any("of the facts right, asked for 50 %" in reason for reason in shuffled["reasons"])
-
-
 def test_unmodified_openai_sdk_gets_champions_answer_over_https_api(instance: Instance) -> None:
     champion = instance.registry.champion(PROJECT)
     assert champion is not None
@@ -94,28 +68,21 @@ def test_unmodified_openai_sdk_gets_champions_answer_over_https_api(instance: In
     completion = answered.parse()
     assert completion.choices[0].message.content
     assert completion.model == f"{PROJECT}/{champion['version']}"
-    chunks = client.chat.completions.create(
-        model=f"{PROJECT}/base",
-        messages=[{"role": "user", "content": "Hello"}],
-        max_tokens=8,
-        stream=True,
-    )
-    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert text
-    assert f"{PROJECT}/{champion['version']}" in {model.id for model in client.models.list()}
-
-
-def test_api_refuses_unknown_tokens_and_other_projects(instance: Instance) -> None:
-    question = {"messages": [{"role": "user", "content": "Hello"}], "model": PROJECT}
-    with pytest.raises(AuthenticationError):
-        OpenAI(base_url=f"{instance.api_url}/v1", api_key="df-wrong").chat.completions.create(
-            **question
+    chunks = list(
+        client.chat.completions.create(
+            model=f"{PROJECT}/base",
+            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            max_tokens=12,
+            stream=True,
+            stream_options={"include_usage": True},
         )
-    client = OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token(PROJECT))
-    with pytest.raises(APIStatusError) as refused:
-        client.chat.completions.create(**{**question, "model": "somebody-else"})
-    assert refused.value.status_code == 404
-    assert refused.value.code == "model_not_found"
+    )
+    told = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+    assert len(told) >= 3
+    assert "Paris" in "".join(told), "the converted weights are SmolLM2's: no near tie for it"
+    assert chunks[-1].usage is not None
+    assert 1 <= chunks[-1].usage.completion_tokens <= 12
+    assert f"{PROJECT}/{champion['version']}" in {model.id for model in client.models.list()}
 
 
 def test_same_content_dropped_again_is_repeated_and_trains_nothing(instance: Instance) -> None:
@@ -145,7 +112,7 @@ def test_same_event_delivered_again_starts_nothing(instance: Instance) -> None:
         sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
     until = time.monotonic() + 30
     while time.monotonic() < until and _waiting(queue):
-        time.sleep(0.5)
+        time.sleep(0.2)
     assert _waiting(queue) == 0
     assert instance.executions() == before
     assert len(instance.registry.items(PROJECT, "run#")) == len(runs)
@@ -190,8 +157,9 @@ def test_worse_challenger_is_rejected_and_champion_stays(
 ) -> None:
     before = instance.registry.champion(PROJECT)
     config = small_config(
-        tmp_path / "weak.yaml", epochs="1", max_rows="10", learning_rate="1e-6", samples="20"
-    )
+        tmp_path / "weak.yaml", epochs="1", max_rows="10", learning_rate="1e-6", samples="20",
+        max_answer_tokens="32",
+    )  # fmt: skip
     # OpenAI's protocol has a factor in its place.
     config.write_text(config.read_text().replace("rate: 1e-6", "rate_multiplier: 0.0003"))
     printed = instance.dropforge("drop", TICKETS, "-p", PROJECT, "-c", config)
@@ -222,68 +190,3 @@ def test_promote_and_rollback_by_hand_change_who_answers(instance: Instance) -> 
     assert back["version"] == champion["version"]
     instance.environment["DROPFORGE_TOKEN"] = instance.token(PROJECT)
     assert champion["version"] in instance.dropforge("chat", "-p", PROJECT, "Hello?")
-
-
-def test_dropped_export_becomes_answering_model_with_sagemaker_backend(
-    instance: Instance, tmp_path: Path
-) -> None:
-    config = small_config(
-        tmp_path / "gpu.yaml", backend="sagemaker", epochs="1", max_rows="24", samples="20"
-    )
-    printed = instance.dropforge("drop", TICKETS, "-p", "own-gpus", "-c", config)
-    [run] = instance.registry.items("own-gpus", "run#")
-    assert run["status"] == "succeeded", printed
-    [model] = instance.registry.items("own-gpus", "model#")
-    assert model["backend"] == "sagemaker"
-    job = boto3.client("sagemaker").describe_training_job(TrainingJobName=model["job_id"])
-    assert job["TrainingJobStatus"] == "Completed"
-    client = OpenAI(base_url=f"{instance.api_url}/v1", api_key=instance.token("own-gpus"))
-    answered = client.chat.completions.with_raw_response.create(
-        model=f"own-gpus/{model['version']}",
-        messages=[{"role": "user", "content": "How long does the lamp shine?"}],
-        max_tokens=24,
-    )
-    assert answered.headers["x-dropforge-model"] == f"own-gpus/{model['version']}"
-    assert answered.parse().choices[0].message.content
-    manifest = instance.store.load(dataset_key("own-gpus", model["dataset"]), DatasetManifest)
-    assert manifest.examples["train"] == 24
-
-
-BAD_FILES = {
-    "utf16.csv": ("question,answer\na,b\n".encode("utf-16"), "ENCODING"),
-    "empty.csv": (b"  \n", "NO_DATA"),
-    "columns.csv": (b"subject,body\nhello,there\n", "SCHEMA"),
-    "few.csv": (b"question,answer\nhello,there\n", "TOO_FEW_EXAMPLES"),
-    "unclosed.csv": (b'question,answer\n"hello,there\n', "SCHEMA"),
-}
-
-
-def test_bad_file_gets_message_beside_it_and_in_status(instance: Instance) -> None:
-    instance.store.write("projects/bad-files/project.yaml", CONFIG.read_bytes())
-    for name, (data, _) in BAD_FILES.items():
-        instance.store.write(f"exports/bad-files/{name}", data)
-    for name, (_, code) in BAD_FILES.items():
-        key = f"exports/bad-files/{name}"
-        run = wait_for_run(instance, "bad-files", key)
-        assert run["status"] == "failed"
-        assert run["error"].startswith(f"{code}: "), run["error"]
-        assert instance.store.read(f"{key}.error.txt").decode().startswith(f"{code}: ")
-    listed = instance.dropforge("status", "-p", "bad-files")
-    assert "NO_DATA" in listed
-    assert "Traceback" not in listed
-    assert not instance.registry.items("bad-files", "model#")
-
-
-def test_drop_without_project_and_wrong_project_file_say_what_to_do(instance: Instance) -> None:
-    instance.store.write("exports/nobody/tickets.csv", TICKETS.read_bytes())
-    run = wait_for_run(instance, "nobody", "exports/nobody/tickets.csv")
-    assert "projects/nobody/project.yaml" in run["error"]
-    instance.store.write("projects/nobody/project.yaml", "backend: cloud\nmodell: x\n")
-    until = time.monotonic() + 30
-    message = None
-    while message is None and time.monotonic() < until:
-        message = instance.store.find("projects/nobody/project.yaml.error.txt")
-        time.sleep(0.3)
-    assert message is not None
-    for problem in ("backend", "modell", "model: Field required"):
-        assert problem in message.decode()

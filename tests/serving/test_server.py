@@ -66,7 +66,7 @@ def job(client: openai.OpenAI) -> FineTuningJob:
         validation_file=file.id,
         suffix="test",
         metadata={"run": "one"},
-        method={"type": "supervised", "supervised": {"hyperparameters": BY_HEART}},  # type: ignore[typeddict-item]
+        method={"type": "supervised", "supervised": {"hyperparameters": BY_HEART}},
     )
     assert created.status == "validating_files"
     done = finish(client, created.id)
