@@ -28,14 +28,12 @@ __all__ = [
     "Choice",
     "Label",
     "Pair",
-    "agreements",
     "between_people",
     "calibrate",
     "choose_pairs",
     "family",
     "in_words",
     "labels_needed",
-    "meets_floor",
     "outcome_of",
     "pair_key",
     "pairs_of",
@@ -203,11 +201,6 @@ def _beside(outcomes: dict[str, Outcome], said: dict[str, Labelled]) -> Calibrat
     return Calibration(agreement(scored), opposite, len(outcomes) - len(scored))
 
 
-def agreements(labels: Iterable[Label], samples: Iterable[Sample]) -> dict[str, Agreement]:
-    """By judge version, how its outcomes fit people's labels (see `calibrate`)."""
-    return {judge: found.agreement for judge, found in calibrate(labels, samples).items()}
-
-
 def between_people(labels: Iterable[Label]) -> Agreement:
     """How two people agree on the pairs that several have labelled: what a judge is up against.
 
@@ -225,11 +218,6 @@ def between_people(labels: Iterable[Label]) -> Agreement:
         if len(by_person) > 1
     ]
     return agreement([(first, second) for first, second in twos])
-
-
-def meets_floor(found: Agreement | None, floor: float) -> bool:
-    """Whether a judge is shown to agree with people so often: by the interval's lower end."""
-    return found is not None and found.agreement.low >= floor
 
 
 def labels_needed(found: Agreement, floor: float | None = None) -> int | None:

@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from lambdas.chat.exchange import Exchange
 from lambdas.chat.settings import ChatSettings
 from lambdas.chat.upstream import Upstream
 from tests.support.near_questions import question_pairs
-from tests.unit.cache_table import CACHE_TABLE, CacheTable, copied
+from tests.unit.cache_table import CACHE_TABLE, CacheTable
 from tests.unit.chat_front import served, shop
 from tests.unit.http_stub import Stub, replies
 
@@ -114,7 +115,7 @@ class World:
         if len(entries) < 2:
             return
         key, other = self.chance.sample(entries, 2)
-        item, donor = copied(self.rows.answers[key]), copied(self.rows.answers[other])
+        item, donor = deepcopy(self.rows.answers[key]), deepcopy(self.rows.answers[other])
         if not all("B" in entry.get("body", {}) for entry in (item, donor)):
             return
         later = {"N": str(int(self.now) + 10**6)}

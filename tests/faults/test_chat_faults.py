@@ -420,7 +420,7 @@ def test_refusal_that_cannot_be_read_is_a_refusal_all_the_same(
 def test_key_that_fits_into_no_header_is_told_without_its_text(
     stub: Stub, rows: FakeTable, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
-    rows._getsecretvalue = lambda request: (200, {"SecretString": key})  # type: ignore[method-assign]
+    rows.secret = key
     for stream in (False, True):
         _, result = timed(stream=stream)
         assert (result.status, result.error["code"]) == (503, "unavailable")

@@ -298,7 +298,7 @@ def _weight(value: Any) -> int:
     )
 
 
-class _Table:
+class Table:
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
         self.partitions: dict[str, dict[str, Item]] = {}
@@ -368,9 +368,12 @@ class Tables:
     """The operations, by their names in boto3's API model; each is atomic."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, Table] = {}
 
-    def _table(self, params: Params) -> _Table:
+    def add(self, name: str, table: Table) -> None:
+        self._tables[name] = table
+
+    def _table(self, params: Params) -> Table:
         try:
             return self._tables[params["TableName"]]
         except KeyError:
@@ -387,7 +390,7 @@ class Tables:
         }
         if [types.get(key) for key in keys] != ["S", "S"]:
             raise NotImplementedError("a table without two keys of text")
-        self._tables[params["TableName"]] = _Table(keys)
+        self._tables[params["TableName"]] = Table(keys)
         return {"TableDescription": {"TableName": params["TableName"], "TableStatus": "ACTIVE"}}
 
     def get_item(self, params: Params) -> Params:
@@ -418,7 +421,7 @@ class Tables:
 
     def _plan(
         self, kind: str, params: Params
-    ) -> tuple[_Table, tuple[str, str], Item | None, Item | None, bool]:
+    ) -> tuple[Table, tuple[str, str], Item | None, Item | None, bool]:
         """The place of a write, the item before and after it, and whether its condition holds."""
         if "ReturnValuesOnConditionCheckFailure" in params:
             raise NotImplementedError("ReturnValuesOnConditionCheckFailure")
@@ -470,7 +473,7 @@ class Tables:
         return _page(table, items, params, _Asked(params))
 
 
-def _updated(table: _Table, asked: _Asked, before: Item) -> Item:
+def _updated(table: Table, asked: _Asked, before: Item) -> Item:
     after = copy.deepcopy(before)
     for name, change in asked.changes:
         if name in table.keys:
@@ -488,7 +491,7 @@ def _partition(params: Params) -> str:
     return str(_typed(params["ExpressionAttributeValues"].get(found[2]), "S"))
 
 
-def _page(table: _Table, items: list[Item], params: Params, asked: _Asked) -> Params:
+def _page(table: Table, items: list[Item], params: Params, asked: _Asked) -> Params:
     """The items after the start that fit a page or the limit, and where the next page begins."""
     if start := params.get("ExclusiveStartKey"):
         places = [table.key({k: item[k] for k in table.keys}) for item in items]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import struct
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from botocore import xform_name
+
+from tests.support.memory_tables import Item, RefusedError, Table, Tables
 
 Respond = Callable[["StubHandler"], None]
 PATIENCE = 15.0
@@ -141,77 +145,72 @@ def hangs_up_after(respond: Respond) -> Respond:
     return answer_and_close
 
 
-class FakeTable:
-    """DynamoDB's JSON protocol over a dict, and SQS's over a list, for what the chat path does."""
+class Rows(Table):
+    """A table whose items a test reads and changes; it has few."""
 
-    def __init__(self) -> None:
-        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+    def __init__(self, items: dict[tuple[str, str], Item]) -> None:
+        self.keys = ["pk", "sk"]
+        self.items = items
+
+    @property
+    def partitions(self) -> dict[str, dict[str, Item]]:  # type: ignore[override]
+        found: dict[str, dict[str, Item]] = defaultdict(dict)
+        for (pk, sk), item in self.items.items():
+            found[pk][sk] = item
+        return found
+
+    def get(self, key: tuple[str, str]) -> Item | None:
+        return self.items.get(key)
+
+    def put(self, key: tuple[str, str], item: Item | None) -> None:
+        assert item is not None, "nothing on the chat path deletes"
+        self.items[key] = item
+
+
+class FakeTable:
+    """DynamoDB's JSON protocol over tables in memory, and SQS's over a list, for the chat path.
+
+    Attributes:
+        items: the registry's, as DynamoDB writes them: {"name": {"S": "text"}}.
+        reads: the sort keys that single items of the registry were read by.
+    """
+
+    def __init__(self, items: dict[tuple[str, str], Item] | None = None) -> None:
+        self.items = {} if items is None else items
+        self.tables = Tables()
+        self.tables.add("registry", Rows(self.items))
         self.reads: list[str] = []
         self.messages: list[tuple[str, str]] = []
+        self.secret = "sk-upstream\n"
+        self._lock = threading.Lock()
 
     def put(self, pk: str, sk: str, **attributes: Any) -> None:
-        """Attributes as DynamoDB writes them: {"S": "text"}."""
         self.items[pk, sk] = {"pk": {"S": pk}, "sk": {"S": sk}, **attributes}
 
     def __call__(self, handler: StubHandler) -> None:
-        request = handler.request_seen.json()
         operation = handler.request_seen.headers["x-amz-target"].partition(".")[2]
-        status, body = getattr(self, f"_{operation.lower()}")(request)
-        handler.reply(status, body)
+        handler.reply(*self.answer(operation, handler.request_seen.json()))
 
-    def _getsecretvalue(self, request: dict[str, Any]) -> tuple[int, Any]:
-        return 200, {"ARN": request["SecretId"], "SecretString": "sk-upstream\n"}
+    def answer(self, operation: str, request: Any) -> tuple[int, Any]:
+        """The status and the body; a query's page has one item."""
+        if operation == "GetSecretValue":
+            return 200, {"ARN": request["SecretId"], "SecretString": self.secret}
+        if operation == "SendMessage":
+            return self.send_message(request)
+        if operation == "GetItem":
+            self.reads.append(request["Key"]["sk"]["S"])
+        if operation == "Query":
+            request["Limit"] = 1
+        return self.dynamodb(operation, request)
 
-    def _getitem(self, request: dict[str, Any]) -> tuple[int, Any]:
-        pk, sk = request["Key"]["pk"]["S"], request["Key"]["sk"]["S"]
-        self.reads.append(sk)
-        item = self.items.get((pk, sk))
-        return 200, {"Item": item} if item else {}
+    def dynamodb(self, operation: str, request: Any) -> tuple[int, Any]:
+        try:
+            with self._lock:
+                return 200, getattr(self.tables, xform_name(operation))(request)
+        except RefusedError as error:
+            name = f"com.amazonaws.dynamodb.v20120810#{error.code}"
+            return 400, {"__type": name, "message": str(error), **error.more}
 
-    def _putitem(self, request: dict[str, Any]) -> tuple[int, Any]:
-        """Knows one kind of condition: not there yet, or there with the same value of one name."""
-        condition = request["ConditionExpression"]
-        found = re.fullmatch(r"attribute_not_exists\(pk\) OR (\w+) = (:\w+)", condition)
-        assert found, condition
-        name, value = found.groups()
-        item = request["Item"]
-        key = item["pk"]["S"], item["sk"]["S"]
-        known = self.items.get(key)
-        if known and known[name] != request["ExpressionAttributeValues"][value]:
-            name = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
-            return 400, {"__type": name, "message": "The conditional request failed"}
-        self.items[key] = item
-        return 200, {}
-
-    def _updateitem(self, request: dict[str, Any]) -> tuple[int, Any]:
-        """Knows one expression: ADD of numbers."""
-        verb, _, pairs = request["UpdateExpression"].partition(" ")
-        assert verb == "ADD"
-        pk, sk = request["Key"]["pk"]["S"], request["Key"]["sk"]["S"]
-        item = self.items.setdefault((pk, sk), {"pk": {"S": pk}, "sk": {"S": sk}})
-        for pair in pairs.split(", "):
-            place, value = pair.split(" ")
-            name = request["ExpressionAttributeNames"][place]
-            added = float(request["ExpressionAttributeValues"][value]["N"])
-            total = float(item.get(name, {"N": "0"})["N"]) + added
-            item[name] = {"N": f"{total:g}"}
-        return 200, {}
-
-    def _sendmessage(self, request: dict[str, Any]) -> tuple[int, Any]:
+    def send_message(self, request: Any) -> tuple[int, Any]:
         self.messages.append((request["QueueUrl"], request["MessageBody"]))
         return 200, {"MessageId": f"m{len(self.messages)}", "MD5OfMessageBody": "0"}
-
-    def _query(self, request: dict[str, Any]) -> tuple[int, Any]:
-        """One item a page."""
-        values = request["ExpressionAttributeValues"]
-        pk, prefix = values[":pk"]["S"], values[":prefix"]["S"]
-        after = request.get("ExclusiveStartKey", {}).get("sk", {}).get("S", "")
-        found = sorted(
-            key
-            for key in self.items
-            if key[0] == pk and key[1].startswith(prefix) and key[1] > after
-        )
-        body: dict[str, Any] = {"Items": [self.items[key] for key in found[:1]]}
-        if found[1:]:
-            body["LastEvaluatedKey"] = {"pk": {"S": pk}, "sk": {"S": found[0][1]}}
-        return 200, body

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from cache_table import CACHE_TABLE, CacheTable, copied
+from cache_table import CACHE_TABLE, CacheTable
 from chat_front import (
     COMPLETION,
     UPSTREAM,
@@ -336,6 +337,6 @@ def test_an_edited_copied_or_broken_entry_is_a_miss(stub: Stub, rows: CacheTable
         ("at", {"S": "now"}),
         ("body", {"S": "text"}),
     ):
-        rows.answers[key] = {**copied(entry), name: value}
+        rows.answers[key] = {**deepcopy(entry), name: value}
         result = asked()
         assert (state(result), result.status) == ("miss", 200), name

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_front import ROOT, served, shop
+from chat_front import ROOT
 from http_stub import Stub
 
 from dropforge import serve
@@ -31,12 +31,6 @@ RATED = '"object":"feedback"'
 def blocks(language: str) -> list[str]:
     found = re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
     return [block for block in found if not block.startswith(SETUP)]
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with served(monkeypatch, shop()) as server:
-        yield server
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ from chat_front import (
     Invoke,
     allowances,
     ask,
-    invoked,
     load,
     served,
-    shop,
     sse,
     streams,
     upstream_requests,
@@ -44,20 +42,10 @@ SHADOWED = "arm#000007#shadow#"
 
 
 @pytest.fixture
-def rows() -> FakeTable:
-    return shop()
-
-
-@pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     with served(monkeypatch, rows) as server:
         monkeypatch.setenv("DROPFORGE_SHADOW_QUEUE", f"{server.url}/000000000000/shadow")
         yield server
-
-
-@pytest.fixture
-def invoke(stub: Stub) -> Invoke:
-    return invoked
 
 
 def tries(rows: FakeTable, *, share: str = "0", shadow: bool = False, **more: Any) -> None:

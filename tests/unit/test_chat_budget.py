@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from budget_table import BudgetTable
-from chat_front import COMPLETION, SAGEMAKER, UPSTREAM, Result, allowances, ask, load, served, shop
+from chat_front import COMPLETION, SAGEMAKER, UPSTREAM, Result, allowances, ask, load, shop
 from chat_front import upstream_requests as upstream
-from http_stub import Stub, cuts, hangs, replies
+from http_stub import FakeTable, Stub, cuts, hangs, replies
 
 from dropforge.serve.budget import NANO, SLOT_SECONDS, bounds, left_slot, month, slot
 from dropforge.serve.options import Price, ServeOptions
@@ -28,7 +26,7 @@ USAGE_NANO = 20 * 100_000 + 5 * 1_000_000
 """What the upstream's answer costs at PRICE."""
 
 
-def priced(rows: BudgetTable, **serve: Any) -> None:
+def priced(rows: FakeTable, **serve: Any) -> None:
     options = {
         "price": {"M": {k: {"N": str(v)} for k, v in PRICE.items()}},
         "max_output_tokens": {"N": "500"},
@@ -40,17 +38,10 @@ def priced(rows: BudgetTable, **serve: Any) -> None:
 
 
 @pytest.fixture
-def rows() -> BudgetTable:
-    rows = BudgetTable()
-    rows.items = shop().items
+def rows() -> FakeTable:
+    rows = shop()
     priced(rows)
     return rows
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch, rows: BudgetTable) -> Iterator[Stub]:
-    with served(monkeypatch, rows) as server:
-        yield server
 
 
 def asked(budget: str = "1.0", **fields: Any) -> Result:
@@ -66,7 +57,7 @@ def asked(budget: str = "1.0", **fields: Any) -> Result:
     return Result(chat.handler(event, None))
 
 
-def book(rows: BudgetTable) -> dict[str, int]:
+def book(rows: FakeTable) -> dict[str, int]:
     """The token's month: what is used, and what of it is held."""
     item = rows.items.get((f"budget#{TOKEN}", month(time.time())), {})
     numbers = {name: int(value["N"]) for name, value in item.items() if "N" in value}
@@ -74,7 +65,7 @@ def book(rows: BudgetTable) -> dict[str, int]:
     return {"used": numbers.get("used_nano", 0), "held": held}
 
 
-def give(rows: BudgetTable, **numbers: int) -> None:
+def give(rows: FakeTable, **numbers: int) -> None:
     amounts = {name: {"N": str(value)} for name, value in numbers.items()}
     rows.put(f"budget#{TOKEN}", month(time.time()), **amounts)
 
@@ -84,12 +75,12 @@ def hold_of(**fields: Any) -> int:
     return bounds(body, "You answer for Lumen.", OPTIONS, ensemble=False, fallback=False)[1]
 
 
-def test_answer_costs_what_its_usage_says(stub: Stub, rows: BudgetTable) -> None:
+def test_answer_costs_what_its_usage_says(stub: Stub, rows: FakeTable) -> None:
     assert asked().status == 200
     assert book(rows) == {"used": USAGE_NANO, "held": 0}
 
 
-def test_bound_is_held_while_the_model_answers(stub: Stub, rows: BudgetTable) -> None:
+def test_bound_is_held_while_the_model_answers(stub: Stub, rows: FakeTable) -> None:
     seen = []
 
     def look(handler: Any) -> None:
@@ -106,20 +97,20 @@ def test_bound_is_held_while_the_model_answers(stub: Stub, rows: BudgetTable) ->
     [({}, 500), ({"max_tokens": None}, 500), ({"max_completion_tokens": 9}, 9)],
 )
 def test_output_of_a_budgeted_caller_is_limited_where_nobody_did(
-    stub: Stub, rows: BudgetTable, fields: dict[str, Any], sent: int
+    stub: Stub, rows: FakeTable, fields: dict[str, Any], sent: int
 ) -> None:
     asked(**fields)
     assert upstream(stub)[0].json()["max_completion_tokens"] == sent
 
 
-def test_limit_has_the_name_that_the_models_server_knows(stub: Stub, rows: BudgetTable) -> None:
+def test_limit_has_the_name_that_the_models_server_knows(stub: Stub, rows: FakeTable) -> None:
     rows.items["project#shop", "champion"]["backend"] = {"S": "sagemaker"}
     stub.routes[SAGEMAKER] = replies(200, COMPLETION)
     asked()
     assert upstream(stub, SAGEMAKER)[0].json()["max_tokens"] == 500
 
 
-def test_callers_own_limit_is_left_as_it_is(stub: Stub, rows: BudgetTable) -> None:
+def test_callers_own_limit_is_left_as_it_is(stub: Stub, rows: FakeTable) -> None:
     asked(max_tokens=12)
     sent = upstream(stub)[0].json()
     assert sent["max_tokens"] == 12
@@ -128,22 +119,20 @@ def test_callers_own_limit_is_left_as_it_is(stub: Stub, rows: BudgetTable) -> No
 
 @pytest.mark.parametrize("budget", [None, ""])
 def test_without_a_budget_nothing_is_counted_or_limited(
-    stub: Stub, rows: BudgetTable, budget: Any
+    stub: Stub, rows: FakeTable, budget: Any
 ) -> None:
     asked(budget)
     assert book(rows) == {"used": 0, "held": 0}
     assert "max_completion_tokens" not in upstream(stub)[0].json()
 
 
-def test_project_without_a_price_costs_nothing(stub: Stub, rows: BudgetTable) -> None:
+def test_project_without_a_price_costs_nothing(stub: Stub, rows: FakeTable) -> None:
     del rows.items["project#shop", "config"]["serve"]["M"]["price"]
     assert asked().status == 200
     assert book(rows) == {"used": 0, "held": 0}
 
 
-def test_request_beyond_the_budget_asks_no_model_and_says_why(
-    stub: Stub, rows: BudgetTable
-) -> None:
+def test_request_beyond_the_budget_asks_no_model_and_says_why(stub: Stub, rows: FakeTable) -> None:
     give(rows, used_nano=NANO - hold_of() + 1)
     result = asked()
     assert result.status == 429
@@ -158,14 +147,14 @@ def test_request_beyond_the_budget_asks_no_model_and_says_why(
     assert book(rows) == {"used": NANO - hold_of() + 1, "held": 0}
 
 
-def test_last_request_that_fits_is_answered(stub: Stub, rows: BudgetTable) -> None:
+def test_last_request_that_fits_is_answered(stub: Stub, rows: FakeTable) -> None:
     give(rows, used_nano=NANO - hold_of())
     assert asked().status == 200
     assert book(rows)["used"] == NANO - hold_of() + USAGE_NANO
 
 
 def test_request_that_could_cost_more_than_the_whole_budget_is_refused(
-    stub: Stub, rows: BudgetTable
+    stub: Stub, rows: FakeTable
 ) -> None:
     assert asked("0.1").status == 429
     assert asked("0.1", max_tokens=1).status == 200
@@ -177,7 +166,7 @@ def test_request_that_could_cost_more_than_the_whole_budget_is_refused(
     ids=["overload", "5xx", "refusal"],
 )
 def test_model_that_wrote_nothing_is_not_paid(
-    stub: Stub, rows: BudgetTable, respond: Any, status: int
+    stub: Stub, rows: FakeTable, respond: Any, status: int
 ) -> None:
     stub.routes[UPSTREAM] = respond
     assert asked().status == status
@@ -185,21 +174,19 @@ def test_model_that_wrote_nothing_is_not_paid(
 
 
 @pytest.mark.parametrize("respond", [hangs, cuts], ids=["too late", "cut off"])
-def test_model_that_may_have_written_stays_paid(
-    stub: Stub, rows: BudgetTable, respond: Any
-) -> None:
+def test_model_that_may_have_written_stays_paid(stub: Stub, rows: FakeTable, respond: Any) -> None:
     stub.routes[UPSTREAM] = respond
     assert asked().status in (502, 504)
     assert book(rows) == {"used": hold_of(), "held": 0}
 
 
-def test_answer_without_usage_costs_its_bound(stub: Stub, rows: BudgetTable) -> None:
+def test_answer_without_usage_costs_its_bound(stub: Stub, rows: FakeTable) -> None:
     stub.routes[UPSTREAM] = replies(200, {k: v for k, v in COMPLETION.items() if k != "usage"})
     assert asked().status == 200
     assert book(rows) == {"used": hold_of(), "held": 0}
 
 
-def test_fallback_is_covered_by_the_hold(stub: Stub, rows: BudgetTable) -> None:
+def test_fallback_is_covered_by_the_hold(stub: Stub, rows: FakeTable) -> None:
     """The first model's answer came apart, and counts as paid; the other's by its usage."""
     priced(rows, fallback={"L": [{"S": "base"}]})
     answers = iter([cuts, replies(200, COMPLETION)])
@@ -219,7 +206,7 @@ def test_fallback_is_covered_by_the_hold(stub: Stub, rows: BudgetTable) -> None:
 
 @pytest.mark.parametrize("tier", ["priority", "scale", "", 5, ["flex"], {"a": 1}])
 def test_dearer_service_tier_is_refused_where_there_is_a_budget(
-    stub: Stub, rows: BudgetTable, tier: Any
+    stub: Stub, rows: FakeTable, tier: Any
 ) -> None:
     result = asked(service_tier=tier)
     assert (result.status, result.error["param"]) == (400, "service_tier")
@@ -229,7 +216,7 @@ def test_dearer_service_tier_is_refused_where_there_is_a_budget(
 
 
 @pytest.mark.parametrize("tier", [None, "auto", "default", "flex"])
-def test_usual_service_tiers_are_taken(stub: Stub, rows: BudgetTable, tier: Any) -> None:
+def test_usual_service_tiers_are_taken(stub: Stub, rows: FakeTable, tier: Any) -> None:
     assert asked(service_tier=tier).status == 200
     assert book(rows) == {"used": USAGE_NANO, "held": 0}
 
@@ -253,7 +240,7 @@ def says(text: str, **changes: Any) -> Any:
     return replies(200, {**COMPLETION, "choices": [{**choice, "finish_reason": "stop"}], **changes})
 
 
-def ensemble(rows: BudgetTable, **judge: Any) -> None:
+def ensemble(rows: FakeTable, **judge: Any) -> None:
     priced(rows, ensemble={"M": {"models": MODELS, "n": {"N": "3"}, "by": {"S": "vote"}, **judge}})
     rows.items["project#shop", "champion"]["previous"] = {"S": "v1"}
 
@@ -264,7 +251,7 @@ def ensemble(rows: BudgetTable, **judge: Any) -> None:
     ids=["breaks off", "too late", "no completion", "refuses"],
 )
 def test_ensembles_model_that_may_have_written_something_is_paid(
-    stub: Stub, rows: BudgetTable, failure: Any, lost: int
+    stub: Stub, rows: FakeTable, failure: Any, lost: int
 ) -> None:
     ensemble(rows)
     stub.routes[UPSTREAM] = by_model(ftshop1=failure)
@@ -274,7 +261,7 @@ def test_ensembles_model_that_may_have_written_something_is_paid(
 
 @pytest.mark.parametrize(("failure", "lost"), [(cuts, 2), (replies(500, {}), 0)])
 def test_judge_that_may_have_written_something_is_paid(
-    stub: Stub, rows: BudgetTable, failure: Any, lost: int
+    stub: Stub, rows: FakeTable, failure: Any, lost: int
 ) -> None:
     """It is asked twice, the second time without settings that some models do not take."""
     ensemble(rows, by={"S": "judge"}, judge={"M": JUDGE})
@@ -285,7 +272,7 @@ def test_judge_that_may_have_written_something_is_paid(
 
 @pytest.mark.parametrize("told", [0, 1, 2])
 def test_ensembles_answers_without_a_usage_are_no_gift(
-    stub: Stub, rows: BudgetTable, told: int
+    stub: Stub, rows: FakeTable, told: int
 ) -> None:
     """Each is reckoned as the others, or as a whole ask where none told any."""
     ensemble(rows)
@@ -295,7 +282,7 @@ def test_ensembles_answers_without_a_usage_are_no_gift(
     assert book(rows)["used"] == 3 * (USAGE_NANO if told else hold_of())
 
 
-def test_stream_costs_its_usage(stub: Stub, rows: BudgetTable) -> None:
+def test_stream_costs_its_usage(stub: Stub, rows: FakeTable) -> None:
     piece = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Monday."}}]}
     last = {"choices": [], "usage": COMPLETION["usage"]}
     text = "".join(f"data: {json.dumps(part)}\n\n" for part in (piece, last)) + "data: [DONE]\n\n"
@@ -305,21 +292,21 @@ def test_stream_costs_its_usage(stub: Stub, rows: BudgetTable) -> None:
 
 
 def test_what_dead_containers_held_is_given_back_to_who_would_be_refused(
-    stub: Stub, rows: BudgetTable
+    stub: Stub, rows: FakeTable
 ) -> None:
     give(rows, used_nano=NANO, **{left_slot(time.time()): NANO // 2 + hold_of()})
     assert asked().status == 200
     assert book(rows) == {"used": NANO // 2 - hold_of() + USAGE_NANO, "held": 0}
 
 
-def test_what_living_containers_may_hold_is_left_alone(stub: Stub, rows: BudgetTable) -> None:
+def test_what_living_containers_may_hold_is_left_alone(stub: Stub, rows: FakeTable) -> None:
     now = time.time()
     give(rows, used_nano=NANO, **{slot(now): 1, slot(now - SLOT_SECONDS): NANO - 1})
     assert asked().status == 429
     assert book(rows) == {"used": NANO, "held": NANO}
 
 
-def refusing_updates(rows: BudgetTable, respond: Any) -> Any:
+def refusing_updates(rows: FakeTable, respond: Any) -> Any:
     def answer(handler: Any) -> None:
         if handler.request_seen.headers["x-amz-target"].endswith("UpdateItem"):
             respond(handler)
@@ -336,7 +323,7 @@ def refusing_updates(rows: BudgetTable, respond: Any) -> Any:
 )
 def test_chat_goes_on_unchecked_where_the_budget_cannot_be_asked(
     stub: Stub,
-    rows: BudgetTable,
+    rows: FakeTable,
     respond: Any,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -353,7 +340,7 @@ def test_chat_goes_on_unchecked_where_the_budget_cannot_be_asked(
     assert (log["BudgetUnchecked"], log["BudgetUnsettled"]) == (1, 1)
 
 
-def test_debt_is_written_before_the_next_hold(stub: Stub, rows: BudgetTable) -> None:
+def test_debt_is_written_before_the_next_hold(stub: Stub, rows: FakeTable) -> None:
     throttles = refusing_updates(rows, replies(400, {"__type": THROTTLED}))
     stub.routes["/"] = throttles
     asked()
@@ -364,7 +351,7 @@ def test_debt_is_written_before_the_next_hold(stub: Stub, rows: BudgetTable) -> 
     assert book(rows) == {"used": 3 * USAGE_NANO, "held": 0}
 
 
-def test_debt_can_use_the_budget_up(stub: Stub, rows: BudgetTable) -> None:
+def test_debt_can_use_the_budget_up(stub: Stub, rows: FakeTable) -> None:
     give(rows, used_nano=NANO - hold_of())
     stub.routes["/"] = refusing_updates(rows, replies(400, {"__type": THROTTLED}))
     assert asked().status == 200
@@ -374,7 +361,7 @@ def test_debt_can_use_the_budget_up(stub: Stub, rows: BudgetTable) -> None:
 
 
 def test_settling_that_fails_leaves_the_hold(
-    stub: Stub, rows: BudgetTable, capsys: pytest.CaptureFixture[str]
+    stub: Stub, rows: FakeTable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse_from_now_on(handler: Any) -> None:
         stub.routes["/"] = refusing_updates(rows, replies(400, {"__type": THROTTLED}))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chat_front import Result, ask, load, served, shop
+from chat_front import Result, ask, load, served
 from http_stub import FakeTable, Stub, replies
 
 from dropforge.serve.tokens import principal_key
@@ -16,11 +16,6 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 ROLE = "arn:aws:iam::123456789012:role/team/web"
 SESSION = "arn:aws:sts::123456789012:assumed-role/web/i-0abc"
-
-
-@pytest.fixture
-def rows() -> FakeTable:
-    return shop()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ from chat_front import (
     Result,
     allowances,
     ask,
-    invoked,
     load,
     providers,
-    served,
-    shop,
     upstream_requests,
 )
 from http_stub import (
@@ -48,22 +44,6 @@ from lambdas.chat import store
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 ANSWER = "chatcmpl-upstream-1.v2.champion"
-
-
-@pytest.fixture
-def rows() -> FakeTable:
-    return shop()
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
-    with served(monkeypatch, rows) as server:
-        yield server
-
-
-@pytest.fixture
-def invoke(stub: Stub) -> Invoke:
-    return invoked
 
 
 def test_completion_is_the_upstreams_under_the_versions_name(invoke: Invoke, stub: Stub) -> None:

@@ -19,8 +19,6 @@ from chat_front import (
     by_name,
     invoked,
     load,
-    served,
-    shop,
     sse,
     streams,
     upstream_requests,
@@ -37,17 +35,6 @@ from local.sagemaker.eventstream import CONTENT_TYPE, model_stream_error, payloa
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 PARTS = [sse(chunk) for chunk in CHUNKS]
-
-
-@pytest.fixture
-def rows() -> FakeTable:
-    return shop()
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
-    with served(monkeypatch, rows) as server:
-        yield server
 
 
 def begun(**fields: Any) -> tuple[chat.Response, Iterator[bytes]]:

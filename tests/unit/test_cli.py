@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from dropforge.backends.registry import FAILED, RUNNING, SUCCEEDED
 from dropforge.cli import app
-from dropforge.cli.deployment import PARAMETER, Deployment
+from dropforge.cli.deployment import PARAMETER
 from dropforge.cli.watch import STAGES, describe, render, watch
 from dropforge.errors import NoDataError
 from tests.support.provider import Provider
@@ -28,19 +28,6 @@ from tests.support.world import PROJECT, World
 
 Dropforge = Callable[..., Result]
 MODEL = {"backend": "openai", "base_model": "small", "status": "trained", "spec": "s"}
-
-
-@pytest.fixture
-def dropforge(world: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
-    """Runs the command; each call is a process of its own."""
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def give_models(world: World, *versions: str) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import importlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dropforge.approval import VALID_S
 from dropforge.backends import pointers
 from dropforge.backends.approvals import Approvals
-from dropforge.cli import app
-from dropforge.cli.deployment import Deployment
 from tests.support.promotions import CANARY, count, judged, promote, rate, reigns
 from tests.support.world import World
 from tests.unit.http_stub import Stub, replies
@@ -25,18 +21,9 @@ Dropforge = Callable[..., Result]
 END = pointers.end_canary
 
 
-@pytest.fixture
-def dropforge(world: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
-    """Runs the command; each call is a process of its own."""
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
+@pytest.fixture(autouse=True)
+def _somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "ann")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def pointer(world: World) -> dict[str, Any]:

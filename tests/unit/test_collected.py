@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import logging
@@ -10,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,16 +17,13 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dropforge.artifacts import DatasetManifest, collected_key, dataset_key
 from dropforge.backends.collected import Answers, Collection
 from dropforge.backends.registry import SUCCEEDED
 from dropforge.chat import Message, decode_examples
 from dropforge.clean import Cleaning
-from dropforge.cli import app
-from dropforge.cli.deployment import Deployment
 from dropforge.collect import KEEP_DAYS, STORED, Kept, chosen, encode_export, words
 from dropforge.collect.redaction import customer_of, redacted
 from dropforge.errors import BackendError
@@ -633,15 +630,8 @@ def test_forgetting_a_user_takes_all_of_their_answers(shop: World) -> None:
 
 
 @pytest.fixture
-def dropforge(shop: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, ["collected", *arguments])
-
-    return run
+def dropforge(dropforge: Callable[..., Result]) -> Callable[..., Result]:
+    return partial(dropforge, "collected")
 
 
 def test_command_tells_what_waits(shop: World, dropforge: Callable[..., Result]) -> None:

@@ -193,7 +193,7 @@ def test_queue_that_fails_costs_the_caller_nothing_and_is_counted(
     def throttled(request: dict[str, Any]) -> tuple[int, Any]:
         return 400, {"__type": "ThrottlingException", "message": CANARY}
 
-    rows._sendmessage = throttled  # type: ignore[method-assign]
+    rows.send_message = throttled  # type: ignore[method-assign]
     assert invoked(body=ask()).status == 200
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["CollectFailed"] == 1

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dropforge.artifacts import DatasetManifest, dataset_key, evaluation_key
-from dropforge.cli import app
 from dropforge.cli.compare import collect
 from dropforge.cli.deployment import Deployment
 from tests.support.evaluations import samples, verdict
@@ -23,18 +20,9 @@ Dropforge = Callable[..., Result]
 MODEL = {"backend": "openai", "base_model": "gpt-4.1-mini", "status": "trained", "spec": "s"}
 
 
-@pytest.fixture
-def dropforge(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dropforge:
-    """Runs the command in an empty folder; each call is a process of its own."""
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
+@pytest.fixture(autouse=True)
+def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def give(world: World, version: str, at: float, *, judged: bool = True, **more: Any) -> None:

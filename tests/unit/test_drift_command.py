@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 from collections.abc import Callable
@@ -14,31 +13,15 @@ import msgspec
 import pytest
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
-from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dropforge.artifacts import drift_key, golden_key
-from dropforge.cli import app
 from dropforge.cli import drift as drift_command
-from dropforge.cli.deployment import Deployment
 from tests.support.drift_looks import NEW, OLD, looks
 from tests.support.world import World
 
 Dropforge = Callable[..., Result]
 LINE = {"id": "returns", "question": "How long may I keep it?", "reference": "30 days."}
-
-
-@pytest.fixture
-def dropforge(world: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
-    """Runs the command; each call is a process of its own."""
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=200))
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def write(path: Path, *lines: dict[str, Any]) -> str:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from dropforge.cli import app
-from dropforge.cli.deployment import Deployment
 from dropforge.errors import DatabaseError, DropforgeError
 from lambdas.extract.handler import handler
 from tests.support.world import World
@@ -152,15 +150,6 @@ def test_file_put_by_hand_at_an_extractions_key_is_not_taken_for_one(shop: World
     with pytest.raises(DropforgeError):
         handler({}, None)
     assert "by hand" in shop.registry.extraction("shop")["error"]
-
-
-@pytest.fixture
-def dropforge(shop: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, list(arguments))
-
-    return run
 
 
 def test_command_drops_what_is_new_and_tells_where(dropforge: Dropforge, shop: World) -> None:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_front import ask, invoked, served, shop, upstream_requests
+from chat_front import ask, invoked, shop, upstream_requests
 from chat_options import serve
 from http_stub import FakeTable, Stub
 
@@ -204,12 +203,6 @@ def rows() -> FakeTable:
     rows = shop()
     serve(rows, max_input_tokens=200, max_output_tokens=50)
     return rows
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
-    with served(monkeypatch, rows) as server:
-        yield server
 
 
 def test_a_projects_limits_hold_before_any_model_is_asked(stub: Stub) -> None:

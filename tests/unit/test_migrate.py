@@ -6,6 +6,7 @@ import importlib
 import io
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from dropforge.artifacts import batch_name, evaluation_key, recorded_key
 from dropforge.backends import pointers
 from dropforge.backends.registry import FAILED
 from dropforge.cli import app, record
-from dropforge.cli.deployment import Deployment
 from dropforge.cli.watch import describe
 from dropforge.errors import TrainingFailedError
 from dropforge.recorded import RecordedAnswers, decode_recorded
@@ -40,16 +40,8 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def dropforge(world: World, monkeypatch: pytest.MonkeyPatch) -> Dropforge:
-    """Runs the command; each call is a process of its own."""
-    module = importlib.import_module("dropforge.cli.app")
-    monkeypatch.setattr(module, "console", Console(markup=False, emoji=False, width=300))
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(module, "here", Deployment())
-        return CliRunner().invoke(app, ["migrate", *arguments])
-
-    return run
+def dropforge(dropforge: Dropforge) -> Dropforge:
+    return partial(dropforge, "migrate")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import jsonschema_rs
 import msgspec
 import pytest
-from chat_front import Result, invoked, served, shop
+from chat_front import Result, invoked
 from http_stub import Stub
 
 from dropforge import serve
@@ -31,12 +31,6 @@ OPERATIONS = {
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 OPEN = {"/", "/health", "/openapi.json"}
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    with served(monkeypatch, shop()) as server:
-        yield server
 
 
 def compared(schema: Any) -> Any:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from cache_table import CACHE_TABLE, CacheTable, copied
+from cache_table import CACHE_TABLE, CacheTable
 from chat_front import (
     COMPLETION,
     SAGEMAKER,
@@ -245,7 +246,7 @@ def test_an_edited_note_of_a_question_is_left_alone(
     for item, donor in ((near, other), (other, near)):
         changed = {"N": "1"} if name == "expires_at" else {"B": "f38A"}
         value = donor[name] if name not in ("expires_at", "vector") else changed
-        rows.answers[item["pk"]["S"], item["sk"]["S"]] = {**copied(item), name: value}
+        rows.answers[item["pk"]["S"], item["sk"]["S"]] = {**deepcopy(item), name: value}
     result = put(RETURN_SAME)
 
     assert (state(result), result.status) == ("miss", 200)
