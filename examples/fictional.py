@@ -37,12 +37,6 @@ def luhn_valid(number: str) -> bool:
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def iban_valid(iban: str) -> bool:
-    """Whether an IBAN, spaced or not, leaves 1 modulo 97 (ISO 13616-1)."""
-    compact = iban.replace(" ", "")
-    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
-
-
 def email(rng: random.Random, first: str, last: str) -> str:
     """An address in a domain that RFC 2606 or RFC 6761 keeps for examples."""
     joined = rng.choice((".", "_", "")).join((plain(first), plain(last)))

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -152,8 +152,3 @@ class Labels:
         if not item or not item["labels"]:
             return None
         return msgspec.convert(item, Agreement, strict=False)
-
-    def agreements(self, project: str, judges: Iterable[str]) -> dict[str, Agreement]:
-        """What is kept about each of these judge versions, without those that nothing is of."""
-        found = {judge: self.agreement(project, judge) for judge in judges}
-        return {judge: one for judge, one in found.items() if one is not None}

@@ -17,14 +17,12 @@ from dropforge.calibration import (
     Calibration,
     Label,
     Labelled,
-    agreements,
     between_people,
     calibrate,
     choose_pairs,
     family,
     in_words,
     labels_needed,
-    meets_floor,
     outcome_of,
     pair_key,
     pairs_of,
@@ -66,7 +64,7 @@ def about(point: float, labels: int, kappa: float = 0.5) -> Agreement:
 
 
 def test_judge_that_says_what_people_say_agrees_always() -> None:
-    found = agreements(*labelled(60, Outcome))[JUDGE]
+    found = calibrate(*labelled(60, Outcome))[JUDGE].agreement
     assert found.labels == 60
     assert found.agreement.point == 1.0
     assert found.agreement.low == pytest.approx(wilson(1.0, 60).low)
@@ -82,15 +80,18 @@ def test_judge_that_says_the_opposite_never_agrees() -> None:
 
 def test_judge_that_guesses_agrees_as_often_as_chance() -> None:
     guess = random.Random(2)
-    found = agreements(*labelled(900, lambda _: Outcome(guess.choice(LABELLED))))[JUDGE]
+    found = calibrate(*labelled(900, lambda _: Outcome(guess.choice(LABELLED))))[JUDGE].agreement
     assert found.agreement.low < 1 / 3 < found.agreement.high
     assert abs(found.kappa) < 0.1
 
 
 def test_every_judge_of_a_panel_is_measured_by_the_same_labels() -> None:
     samples = [sample(n, base=by(**{JUDGE: Outcome.WIN, SECOND: Outcome.LOSS})) for n in range(20)]
-    found = agreements([label(pair_key(s, "base"), "win") for s in samples], samples)
-    assert {judge: one.agreement.point for judge, one in found.items()} == {JUDGE: 1.0, SECOND: 0.0}
+    found = calibrate([label(pair_key(s, "base"), "win") for s in samples], samples)
+    assert {judge: one.agreement.agreement.point for judge, one in found.items()} == {
+        JUDGE: 1.0,
+        SECOND: 0.0,
+    }
 
 
 def test_undecided_pairs_are_counted_and_left_out() -> None:
@@ -102,25 +103,25 @@ def test_undecided_pairs_are_counted_and_left_out() -> None:
 
 
 def test_unlabelled_pairs_tell_nothing_of_a_judge() -> None:
-    assert agreements([], [sample(1)]) == {}
-    assert agreements([label("another pair", "win")], [sample(1)]) == {}
+    assert calibrate([], [sample(1)]) == {}
+    assert calibrate([label("another pair", "win")], [sample(1)]) == {}
 
 
 def test_label_stays_good_for_another_judge_of_the_same_answers() -> None:
     before, later = sample(1), sample(1, base=by(**{SECOND: Outcome.TIE}))
-    found = agreements([label(pair_key(before, "base"), "tie")], [before, later])
-    assert found[JUDGE].agreement.point == 0.0
-    assert found[SECOND].agreement.point == 1.0
+    found = calibrate([label(pair_key(before, "base"), "tie")], [before, later])
+    assert found[JUDGE].agreement.agreement.point == 0.0
+    assert found[SECOND].agreement.agreement.point == 1.0
 
 
 def test_label_is_of_no_use_once_an_answer_has_changed() -> None:
     changed = sample(1, answers={"challenger": "another answer", "base": "bad answer 1"})
-    assert agreements([label(pair_key(sample(1), "base"), "win")], [changed]) == {}
+    assert calibrate([label(pair_key(sample(1), "base"), "win")], [changed]) == {}
 
 
 def test_judge_asked_twice_about_the_same_answers_counts_once_by_its_last_outcome() -> None:
     first, again = sample(1), sample(1, base=by(**{JUDGE: Outcome.LOSS}))
-    found = agreements([label(pair_key(first, "base"), "loss")], [first, again])[JUDGE]
+    found = calibrate([label(pair_key(first, "base"), "loss")], [first, again])[JUDGE].agreement
     assert (found.labels, found.agreement.point) == (1, 1.0)
 
 
@@ -256,13 +257,6 @@ def test_as_many_more_labels_as_said_are_enough_and_one_less_is_not(
 def test_judge_at_the_floor_never_gets_above_it_by_labels_alone() -> None:
     assert labels_needed(about(0.7, 100), 0.7) is None
     assert "rubric" in what_is_missing(about(0.7, 100), 0.7)
-
-
-def test_floor_is_met_by_the_intervals_lower_end() -> None:
-    found = about(0.82, 50)
-    assert meets_floor(found, found.agreement.low)
-    assert not meets_floor(found, found.agreement.low + 0.001)
-    assert not meets_floor(None, 0.1)
 
 
 def test_agreement_reads_as_a_sentence() -> None:

@@ -105,7 +105,7 @@ def test_agreement_is_kept_for_every_judge_over_all_evaluations(
     assert (found[JUDGE].labels, found[JUDGE].agreement.point) == (25, 1.0)
     assert (found[SECOND].labels, found[SECOND].agreement.point) == (20, 0.0)
     assert labels.agreement("shop", JUDGE) == found[JUDGE]
-    assert labels.agreements("shop", [JUDGE, SECOND, "other"]) == found
+    assert labels.agreement("shop", SECOND) == found[SECOND]
 
 
 def test_unlabelled_judge_has_no_agreement(labels: Labels) -> None:
