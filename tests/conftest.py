@@ -13,6 +13,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
+    from tests.support.memory_aws import MemoryAws
     from tests.support.provider import Provider
     from tests.support.world import World
 
@@ -87,12 +88,12 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[None]:
+def aws() -> Iterator[MemoryAws]:
     """AWS in memory, a new one for each file."""
     from tests.support.memory_aws import memory_aws
 
-    with memory_aws():
-        yield
+    with memory_aws() as memory:
+        yield memory
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +108,12 @@ def moto() -> Iterator[None]:
 
 
 @pytest.fixture
-def world(aws: None, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
+def world(aws: MemoryAws, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
     """The pipeline with a project `shop` whose models live at `provider`."""
     from tests.support.world import running_world
 
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    with running_world(monkeypatch, provider) as world:
+    with running_world(monkeypatch, provider, aws) as world:
         world.put_project()
+        world.begin()
         yield world

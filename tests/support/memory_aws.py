@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import os
+import pickle
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -47,9 +48,16 @@ class _Version(NamedTuple):
 class Buckets:
     """S3: whole objects in buckets that keep every version."""
 
+    _ids = itertools.count(1)  # no two versions of a process are called the same
+
     def __init__(self) -> None:
         self._buckets: dict[str, dict[str, list[_Version]]] = {}
-        self._ids = itertools.count(1)
+
+    def of(self, name: str) -> dict[str, dict[str, list[_Version]]]:
+        return {name: self._buckets[name]}
+
+    def take(self, buckets: dict[str, dict[str, list[_Version]]]) -> None:
+        self._buckets |= buckets
 
     def _keys(self, params: Params) -> dict[str, list[_Version]]:
         try:
@@ -227,8 +235,14 @@ class StateMachines:
     def __init__(self) -> None:
         self._machines: dict[str, dict[str, dict[str, Any]]] = {}
 
+    def of(self, name: str) -> dict[str, dict[str, dict[str, Any]]]:
+        return {_machine_arn(name): self._machines[_machine_arn(name)]}
+
+    def take(self, machines: dict[str, dict[str, dict[str, Any]]]) -> None:
+        self._machines |= machines
+
     def create_state_machine(self, params: Params) -> Params:
-        arn = f"arn:aws:states:{_PLACE}:stateMachine:{params['name']}"
+        arn = _machine_arn(params["name"])
         self._machines.setdefault(arn, {})
         return {"stateMachineArn": arn}
 
@@ -262,6 +276,10 @@ class StateMachines:
             if params["executionArn"] in known:
                 return dict(known[params["executionArn"]])
         raise RefusedError("ExecutionDoesNotExist", "Execution does not exist")
+
+
+def _machine_arn(name: str) -> str:
+    return f"arn:aws:states:{_PLACE}:stateMachine:{name}"
 
 
 class _Watched(Mapping[str, Any]):
@@ -298,13 +316,28 @@ class MemoryAws:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._tables, self._buckets, self._machines = Tables(), Buckets(), StateMachines()
         self._services: dict[str, object] = {
-            "dynamodb": Tables(),
-            "s3": Buckets(),
+            "dynamodb": self._tables,
+            "s3": self._buckets,
             "secretsmanager": Secrets(),
             "ssm": Parameters(),
-            "stepfunctions": StateMachines(),
+            "stepfunctions": self._machines,
         }
+
+    def saved(self, name: str) -> bytes:
+        """What the table, the bucket and the state machine of that name hold, for `restore`."""
+        with self._lock:
+            held = self._tables.of(name), self._buckets.of(name), self._machines.of(name)
+            return pickle.dumps(held)
+
+    def restore(self, saved: bytes) -> None:
+        """Let them hold that and nothing else."""
+        tables, buckets, machines = pickle.loads(saved)  # noqa: S301
+        with self._lock:
+            self._tables.take(tables)
+            self._buckets.take(buckets)
+            self._machines.take(machines)
 
     def holds(self, client: BaseClient) -> bool:
         at_home = client.meta.endpoint_url.endswith(".amazonaws.com")

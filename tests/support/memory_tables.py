@@ -373,6 +373,12 @@ class Tables:
     def add(self, name: str, table: Table) -> None:
         self._tables[name] = table
 
+    def of(self, name: str) -> dict[str, Table]:
+        return {name: self._tables[name]}
+
+    def take(self, tables: dict[str, Table]) -> None:
+        self._tables |= tables
+
     def _table(self, params: Params) -> Table:
         try:
             return self._tables[params["TableName"]]

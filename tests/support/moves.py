@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.beginnings import once
 from tests.support.provider import Provider, answers
 from tests.support.tickets import ticket, tickets_csv
 from tests.support.world import World
@@ -17,6 +18,7 @@ from tests.support.world import World
 TICKETS = 240
 JUDGING = "judge: {model: judge, samples: 60, batch: 20}\n"
 TWO = "backend: openai\nmodel: gpt-4.1-mini\nfallback: [{backend: local, model: small}]\n" + JUDGING
+_BEGAN = time.monotonic()
 OLD, NEW = "ft:old", "ft:new"
 ANSWERS = {ticket(number)[0]: ticket(number)[1] for number in range(2 * TICKETS)}
 
@@ -41,10 +43,14 @@ def chats(provider: Provider) -> None:
 def promoted(world: World, provider: Provider, project: str = TWO) -> dict[str, Any]:
     """A project whose dropped export was trained by its first choice and made the champion."""
     chats(provider)
-    world.put_project(project)
-    state = world.run(world.drop(tickets_csv(TICKETS)), until="launch")
-    provider.finish(model=OLD)
-    return world.run(state)
+
+    def made() -> dict[str, Any]:
+        world.put_project(project)
+        state = world.run(world.drop(tickets_csv(TICKETS)), until="launch")
+        provider.finish(model=OLD)
+        return world.run(state)
+
+    return once(world, provider, f"promoted {project}", made)
 
 
 def moved(world: World, provider: Provider, state: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +75,6 @@ def forget(provider: Provider, models: Iterable[str]) -> None:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
-    """Let `time.time` go on from noon of that day, UTC."""
+    """Let `time.time` go on from noon of that day, UTC, and a process's later tests from later."""
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-    began = time.monotonic()
-    monkeypatch.setattr(time, "time", lambda: noon + time.monotonic() - began)
+    monkeypatch.setattr(time, "time", lambda: noon + time.monotonic() - _BEGAN)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 Messages = list[dict[str, str]]
 Fault = Callable[["_Handler"], None]
+_KEPT = ("jobs", "files", "uploads", "creates", "keys", "probes", "chats", "events", "order")
 
 
 def answers(status: int, code: str = "some_error") -> Fault:
@@ -82,6 +83,20 @@ class Provider(ThreadingHTTPServer):
         self.pace = 0.0
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def kept(self) -> dict[str, list[Any]]:
+        """What was sent and what came of it."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing was sent to it, and nobody told it to fail."""
+        return not any([*self.kept.values(), self.closed, self.refuses, *self._faults])
+
+    @property
+    def _faults(self) -> list[Any]:
+        return [self.create_faults, self.upload_faults, self.chat_faults, self.models is not None]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""

@@ -23,6 +23,7 @@ from lambdas.judge import batch, plan, verdict
 from lambdas.promote import handler as promote
 from lambdas.train import fallback, launch, poll
 from lambdas.validate import handler as validate
+from tests.support.memory_aws import MemoryAws
 from tests.support.provider import Provider
 from tests.support.tables import create_table
 
@@ -43,13 +44,19 @@ STAGES: dict[str, tuple[Handler, str]] = {
 class World:
     """A project `shop` in a bucket, a table and a state machine of its own."""
 
-    def __init__(self, name: str, state_machine_arn: str) -> None:
+    def __init__(self, name: str, state_machine_arn: str, memory: MemoryAws | None) -> None:
         self.bucket = self.table = name
+        self.memory = memory
+        self.beginning = b""
         self.arn = state_machine_arn
         self._s3 = boto3.client("s3")
         self._executions = boto3.client("stepfunctions")
         self.store = Store(name, self._s3)
         self.registry = Registry(name, boto3.resource("dynamodb"))
+
+    def begin(self) -> None:
+        """From here on something has happened if AWS in memory holds more than it does now."""
+        self.beginning = self.memory.saved(self.bucket) if self.memory else b""
 
     def put(self, key: str, data: bytes | str) -> dict[str, Any]:
         """Write an object; returns S3's event about it, as EventBridge hands it on."""
@@ -149,20 +156,23 @@ def _record(message_id: str, body: str) -> dict[str, Any]:
     return {"messageId": message_id, "body": body, "eventSource": "aws:sqs"}
 
 
-_names = (f"dropforge-test-{number}" for number in itertools.count())
+_names = (f"dropforge-test-{number:05}" for number in itertools.count())
 
 
 @contextmanager
-def running_world(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
+def running_world(
+    monkeypatch: pytest.MonkeyPatch, provider: Provider, memory: MemoryAws | None = None
+) -> Iterator[World]:
     """Everything deployed and nothing dropped; the OpenAI backend and the judge are `provider`.
 
-    AWS in memory has to be active; each world has a bucket, a table and a state machine of its own.
+    AWS has to be moto's or in memory; each world has a bucket, a table and a state machine of its
+    own, whose names are all of one length.
     """
     name = next(_names)
     arn = _deploy(name)
     for variable, value in _environment(name, arn, provider).items():
         monkeypatch.setenv(f"DROPFORGE_{variable}", value)
-    yield World(name, arn)
+    yield World(name, arn, memory)
     for cached in (edge.store, edge.registry, providers.openai_backend, drop._intake):
         cached.cache_clear()
 

@@ -19,7 +19,7 @@ from dropforge.cli.watch import describe
 from lambdas import edge
 from lambdas.approve import ask
 from lambdas.approve import handler as approve
-from tests.support.memory_aws import memory_aws
+from tests.support.memory_aws import MemoryAws, memory_aws
 from tests.support.promotions import APPROVAL, judged
 from tests.support.world import World
 from tests.unit.http_stub import Stub, replies
@@ -28,10 +28,10 @@ KEY = "a signing key of the deployment"
 
 
 @pytest.fixture(scope="module")
-def aws(moto: None) -> Iterator[None]:
+def aws(moto: None) -> Iterator[MemoryAws]:
     """The topic and the queue are moto's, all else is in memory."""
-    with memory_aws():
-        yield
+    with memory_aws() as memory:
+        yield memory
 
 
 @pytest.fixture

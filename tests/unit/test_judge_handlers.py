@@ -20,6 +20,7 @@ from dropforge.providers import Access
 from dropforge.settings import JudgeSettings
 from lambdas.judge import batch, plan
 from lambdas.judge.asking import Kept, Pace, Panel, answers, at_once, threads
+from tests.support.beginnings import once
 from tests.support.moves import forget
 from tests.support.provider import Messages, Provider
 from tests.support.provider import answers as refusing
@@ -50,10 +51,13 @@ def answering(provider: Provider, tuned: Callable[[str], str]) -> None:
 
 
 def trained(world: World, provider: Provider, project: str) -> dict[str, Any]:
-    world.put_project(project)
-    state = world.run(world.drop(tickets_csv(ENOUGH)), until="launch")
-    provider.finish()
-    return world.run(state, until="plan")
+    def made() -> dict[str, Any]:
+        world.put_project(project)
+        state = world.run(world.drop(tickets_csv(ENOUGH)), until="launch")
+        provider.finish()
+        return world.run(state, until="plan")
+
+    return once(world, provider, f"trained {project}", made)
 
 
 def verdict(world: World, state: dict[str, Any]) -> Verdict:
