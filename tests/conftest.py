@@ -6,9 +6,12 @@ import os
 import ssl
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
+import typer.main
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -30,7 +33,7 @@ _INSTEAD = {
     "OMP_NUM_THREADS": "1",  # a model's threads and the other worker's would share the cores
 }
 
-_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))
 settings.register_profile("dropforge", deadline=None, derandomize=True, max_examples=_EXAMPLES)
 settings.load_profile("dropforge")
 
@@ -85,6 +88,13 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     monkeypatch.setattr("httpcore2.default_ssl_context", _without_authorities)
     with running_provider() as provider:
         yield provider
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _command_is_built_once() -> Iterator[None]:
+    """Its tree of options is always the same, and building it takes longer than most commands."""
+    with patch("typer.testing._get_command", cache(typer.main.get_command)):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def _blocks(ratings: Sequence[tuple[bool, bool]]) -> Iterator[list[tuple[bool, b
     block: list[tuple[bool, bool]] = []
     for rating in ratings:
         block.append(rating)
-        if len({ours for ours, _ in block}) == 2:
+        if rating[0] != block[0][0]:
             yield block
             block = []
 

@@ -1,6 +1,6 @@
 """Whatever bytes are dropped, reading them gives rows or an ExportError, and nothing else.
 
-FUZZ_CASES mutated exports: 20,000 where nothing is said, 100,000 by `make fuzz`. FUZZ_SEED
+FUZZ_CASES mutated exports: 5,000 where nothing is said, 100,000 by `make fuzz`. FUZZ_SEED
 repeats a run; a failure names the seed, and the case with its number.
 """
 
@@ -21,7 +21,7 @@ from dropforge.export import Conversation, Rejected, read
 from tests.unit.export.seeds import HELPDESKS
 from tests.unit.export.test_formats import as_csv, as_parquet, as_zip
 
-CASES = int(os.environ.get("FUZZ_CASES", "20000"))
+CASES = int(os.environ.get("FUZZ_CASES", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "7"))
 
 CHAT = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}

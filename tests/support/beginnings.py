@@ -34,7 +34,7 @@ def once(world: World, provider: Provider, what: str, make: Callable[[], State])
         )
         return state
     name, made = _made[key]
-    state, kept, saved = pickle.loads(made.replace(name.encode(), world.bucket.encode()))
+    state, kept, saved = pickle.loads(made.replace(name.encode(), world.bucket.encode()))  # noqa: S301
     memory.restore(saved)
     vars(provider).update(kept)
     return dict(state)

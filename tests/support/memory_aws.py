@@ -415,7 +415,7 @@ def memory_aws() -> Iterator[MemoryAws]:
 
 
 _made: dict[tuple[Any, ...], Any] = {}
-_REUSED = {"dynamodb", "s3", "secretsmanager", "ssm", "stepfunctions"}
+_REUSED = {"dynamodb", "s3", "secretsmanager", "sns", "sqs", "ssm", "stepfunctions"}
 
 
 def _reused(make: Callable[..., Any]) -> Callable[..., Any]:

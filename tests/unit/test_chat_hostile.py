@@ -224,7 +224,7 @@ def test_no_text_of_a_caller_is_printed_by_a_crash(
 
 # --- nothing breaks it ----------------------------------------------------------------------------
 
-MUTATIONS = int(os.environ.get("FUZZ_CASES", "20000"))
+MUTATIONS = int(os.environ.get("FUZZ_CASES", "5000"))
 SEEDS: list[tuple[str, dict[str, Any]]] = [
     (UPSTREAM, CHAT),
     (UPSTREAM, {**CHAT, "stream": True, "stream_options": {"include_usage": True}}),

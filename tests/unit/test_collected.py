@@ -33,6 +33,8 @@ from dropforge.project.data import Columns, Roles
 from dropforge.serve.collecting import Answered, Turn, pseudonym, user_pseudonym
 from lambdas.collect import keep
 from lambdas.schedule import handler as schedule
+from tests.support.beginnings import once
+from tests.support.provider import Provider
 from tests.support.tickets import tickets_csv
 from tests.support.world import PROJECT, World
 
@@ -50,12 +52,16 @@ WORDS = "blue lamp cable shelf order parcel invoice desk chair pillow carpet mir
 
 
 @pytest.fixture
-def shop(world: World) -> Iterator[World]:
+def shop(world: World, provider: Provider) -> Iterator[World]:
     """A project that collects, with its first export dropped and its run ended."""
-    world.put_project(COLLECTS)
-    done = world.drop(tickets_csv(150))
-    world.run(done, until="clean")
-    world.registry.update("shop", f"run#{done['run']['run_id']}", {"status": SUCCEEDED})
+
+    def made() -> dict[str, Any]:
+        world.put_project(COLLECTS)
+        done = world.run(world.drop(tickets_csv(150)), until="clean")
+        world.registry.update("shop", f"run#{done['run']['run_id']}", {"status": SUCCEEDED})
+        return done
+
+    once(world, provider, "collects", made)
     keep._keeper.cache_clear()
     yield world
     keep._keeper.cache_clear()

@@ -97,7 +97,7 @@ few_texts = st.lists(few_words | any_text, max_size=25)
 
 
 @given(st.lists(any_text | st.lists(long_words, max_size=6).map(text_of), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 def test_shingles_are_the_sets_of_three_words(texts: list[str]) -> None:
     batch = shingles(texts)
     slow = [slow_shingles(text) for text in texts]

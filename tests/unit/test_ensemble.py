@@ -15,12 +15,14 @@ from http_stub import PATIENCE, FakeTable, Respond, Stub, StubHandler, hangs, re
 
 from dropforge.serve.arms import rated
 from dropforge.serve.ensemble import alike, ballot, chosen, shuffled, summed_usage, vote
+from lambdas.chat import ensemble as ensembles
 from tests.support.attacks import ATTACKS
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 JUDGE = {"backend": "openai", "model": "judge-1"}
 MODELS = ["champion", "previous", "base"]
+DEADLINE_S = 20
 
 
 def said(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
@@ -167,6 +169,12 @@ def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
         yield server
 
 
+def give_up_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long most answers wait for the others, who have time enough to be waited for."""
+    monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", str(DEADLINE_S))
+    monkeypatch.setattr(ensembles, "PATIENCE_SECONDS", seconds)
+
+
 def by_model(answers: dict[str, dict[str, Any] | Respond]) -> Respond:
     """Answers each model's name in its way, and the others with COMPLETION."""
 
@@ -226,7 +234,10 @@ def test_all_are_asked_at_once_over_connections_that_are_kept(stub: Stub) -> Non
 
 
 @pytest.mark.parametrize("broken", [hangs, resets, replies(500, {}), replies(429, {})])
-def test_those_that_have_answered_count(stub: Stub, broken: Respond) -> None:
+def test_those_that_have_answered_count(
+    stub: Stub, broken: Respond, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_after(0.05 if broken is hangs else DEADLINE_S, monkeypatch)
     stub.routes[UPSTREAM] = by_model({"ft:shop:2": broken, "ft:shop:1": said("Friday.")})
     result = invoked(body=ask())
     assert (result.status, result.headers["x-dropforge-model"]) == (200, "shop/v1")
@@ -234,7 +245,10 @@ def test_those_that_have_answered_count(stub: Stub, broken: Respond) -> None:
     assert result.json()["usage"]["total_tokens"] == tokens
 
 
-def test_a_connection_that_was_given_up_is_not_used_by_two(stub: Stub) -> None:
+def test_a_connection_that_was_given_up_is_not_used_by_two(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_after(0.05, monkeypatch)
     stub.routes[UPSTREAM] = by_model({"ft:shop:2": hangs})
     assert invoked(body=ask()).status == 200
     stub.routes[UPSTREAM] = replies(200, COMPLETION)

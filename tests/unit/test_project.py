@@ -51,7 +51,7 @@ def test_snapshot_reads_back_as_the_same_configuration() -> None:
         ("", "not a table"),
         ("seed: 2020-13-45", "not valid YAML"),
         ("x: " + "1" * 5000, "not valid YAML"),
-        ("[" * 50_000, "not valid YAML"),
+        ("[" * 5_000, "not valid YAML"),
         (b"\xff\xfe\x00", "not valid YAML"),
         ("a: &x [*x]", "backend"),
         (MINIMAL + 'system_prompt: "\\ud800"', "system_prompt"),

@@ -48,7 +48,7 @@ values = st.recursive(
 
 
 @given(value=values)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_plain_values_come_back_as_they_were(registry: Registry, value: object) -> None:
     registry.put("shop", "x", {"value": value})
     assert (registry.get("shop", "x") or {})["value"] == value

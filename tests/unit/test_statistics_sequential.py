@@ -50,7 +50,7 @@ def _sequences(n: int, mean: float, ties: float) -> Iterator[tuple[float, list[f
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=4 * settings().max_examples)
 def test_a_better_score_never_lowers_the_evidence(data: st.DataObject) -> None:
     scores, threshold = data.draw(SCORES), data.draw(THRESHOLD)
     assume(scores)

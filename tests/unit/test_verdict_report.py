@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 from html import unescape
 from html.parser import HTMLParser
 
@@ -444,13 +443,11 @@ def test_page_is_whole_where_nothing_could_be_scored() -> None:
     assert "not scored against the base: 4 of 30" in page
 
 
-def test_page_of_5000_tickets_is_small_and_quick() -> None:
+def test_page_of_5000_tickets_is_small() -> None:
     judged = samples(5000, 0.8, champion=True, panel=True)
     longest = {"challenger": "<&" * 2500, "base": "word " * 1000, "champion": "x" * 5000}
     judged = [msgspec.structs.replace(s, answers=longest) for s in judged]
     found = verdict(judged[:200], planned=5000)
     evaluation = msgspec.structs.replace(found.evaluation, samples=5000)
-    began = time.process_time()
     page = verdict_report(Verdict(evaluation, found.decision), Gate(), judged, [])
-    assert time.process_time() - began < 5
     assert len(page.encode()) < 2_000_000

@@ -96,7 +96,6 @@ def texts(found: list[Row]) -> list[Any]:
 
 @pytest.mark.parametrize("suffix", PACKS)
 @pytest.mark.parametrize("kind", FORMATS)
-@settings(max_examples=25, deadline=None)
 @given(given_rows=pairs)
 def test_conversations_come_back_from_every_format(
     kind: str, suffix: str, given_rows: list[Pair]
@@ -107,7 +106,7 @@ def test_conversations_come_back_from_every_format(
 
 
 @pytest.mark.parametrize("suffix", PACKS)
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
 @given(given_rows=pairs)
 def test_conversations_come_back_from_parquet(suffix: str, given_rows: list[Pair]) -> None:
     questions, answers = zip(*given_rows, strict=True)
@@ -172,7 +171,6 @@ def test_members_of_a_zip_are_read_one_after_the_other() -> None:
     assert texts([found[0], found[2]]) == [("a", "b"), ("d", "e")]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -211,7 +209,6 @@ def in_pieces(data: bytes, size: int) -> Callable[[int], bytes]:
     return lambda _: file.read(size)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.recursive(
@@ -234,7 +231,6 @@ def test_elements_are_cut_out_of_json_read_in_any_pieces(
         assert data[element.offset - 7 :].startswith(element.data)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 30)), st.integers(1, 40), st.integers(1, 25))
 def test_blocks_of_lines_cover_the_file(lengths: list[int], size: int, longest: int) -> None:
     data = b"\n".join(b"x" * length for length in lengths)
