@@ -17,13 +17,11 @@ from tests.support.browser import Page
 from tests.support.evaluations import samples, verdict
 from tests.support.looks import (
     SCHEMES,
-    WIDTHS,
+    assert_whole,
     click,
-    cut_off,
     dress,
     faint_texts,
     overhang,
-    overlapping_texts,
 )
 
 DAY, BEGAN = 86_400.0, 1.76e9
@@ -80,13 +78,7 @@ def test_page_fits_every_window_and_its_plots_are_whole(
     page: Page, pages: dict[int, Path], count: int
 ) -> None:
     page.open(pages[count])
-    for width in WIDTHS:
-        page.resize(width)
-        assert overhang(page) <= 0, width
-        assert overlapping_texts(page) == [], width
-        assert cut_off(page) == [], width
-    assert page.complaints == []
-    assert page.ask("performance.getEntriesByType('resource').length") == 0
+    assert_whole(page)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -22,6 +22,7 @@ from dropforge.validate.report import SAMPLE, DataReport, describe
 from dropforge.validate.report_page import render
 from dropforge.validate.split import SPLITS
 from tests.support.browser import Page
+from tests.support.looks import assert_whole
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -74,26 +75,10 @@ def test_report_is_drawn_without_a_complaint(opened: Page, report: DataReport) -
     for head in ("At a glance", "Ready to train on?", "What was dropped, by rule", "The split"):
         assert head in heads
     assert f"{report.kept:,} of {report.read:,} rows" in opened.ask("document.body.innerText")
-    assert opened.complaints == []
 
 
-def test_report_fetches_nothing(opened: Page) -> None:
-    assert opened.ask("performance.getEntriesByType('resource').length") == 0
-
-
-@pytest.mark.parametrize("width", [1400, 1000, 400])
-def test_report_fits_the_window(opened: Page, width: int) -> None:
-    opened.resize(width)
-    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert opened.ask(wide) <= 0
-    beyond = """[...document.querySelectorAll('svg')].filter(svg => {
-        const frame = svg.getBoundingClientRect();
-        return [...svg.querySelectorAll('text,rect')].some(mark => {
-            const box = mark.getBoundingClientRect();
-            return box.left < frame.left - 2 || box.right > frame.right + 2;
-        });
-    }).map(svg => svg.previousElementSibling?.textContent)"""
-    assert opened.ask(beyond) == []
+def test_report_fits_every_window_and_fetches_nothing(opened: Page) -> None:
+    assert_whole(opened)
 
 
 def test_bars_are_as_long_as_what_they_count(opened: Page, report: DataReport) -> None:
@@ -107,14 +92,3 @@ def test_bars_are_as_long_as_what_they_count(opened: Page, report: DataReport) -
     assert len(lengths) == len(counts)
     for length, count in zip(lengths, counts, strict=True):
         assert length / lengths[0] == pytest.approx(count / counts[0], abs=0.02)
-
-
-def test_texts_of_a_plot_do_not_lie_on_each_other(opened: Page) -> None:
-    overlapping = """[...document.querySelectorAll('svg')].flatMap(svg => {
-        const boxes = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
-        return boxes.filter((a, i) => boxes.some((b, j) => j > i &&
-            a.left < b.right - 1 && b.left < a.right - 1 &&
-            a.top < b.bottom - 3 && b.top < a.bottom - 3)).map(() =>
-            svg.parentElement.querySelector('h2')?.textContent ?? svg.ariaLabel);
-    })"""
-    assert opened.ask(overlapping) == []

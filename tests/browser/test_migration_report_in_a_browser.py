@@ -12,6 +12,7 @@ from dropforge.judge.questions import SCORES
 from dropforge.project.judging import Gate
 from dropforge.reports.migration import Moved, Trained, migration_report
 from tests.support.browser import Page
+from tests.support.looks import assert_whole
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +61,8 @@ def opened(page: Page, path: Path) -> Page:
     return page
 
 
-def test_page_is_drawn_without_a_complaint_and_fetches_nothing(opened: Page) -> None:
+def test_page_is_drawn_whole_without_a_complaint_and_fetches_nothing(opened: Page) -> None:
     heads = opened.ask("[...document.querySelectorAll('h2')].map(h => h.textContent)")
     assert heads[:3] == ["At a glance", "What to know", "The two models"]
     assert "ready to switch" in opened.ask("document.querySelector('.lead').innerText")
-    assert opened.ask("performance.getEntriesByType('resource').length") == 0
-    assert opened.complaints == []
-
-
-@pytest.mark.parametrize("width", [1400, 1000, 400])
-def test_page_fits_the_window(opened: Page, width: int) -> None:
-    opened.resize(width)
-    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert opened.ask(wide) <= 0
+    assert_whole(opened)

@@ -15,13 +15,11 @@ from tests.support.browser import Page
 from tests.support.evaluations import loss_curve, priced, samples, verdict
 from tests.support.looks import (
     SCHEMES,
-    WIDTHS,
+    assert_whole,
     click,
-    cut_off,
     dress,
     faint_texts,
     overhang,
-    overlapping_texts,
     visible,
 )
 
@@ -90,13 +88,7 @@ def test_page_fits_every_window_and_its_plots_are_whole(
     page: Page, pages: dict[str, Path], name: str
 ) -> None:
     page.open(pages[name])
-    for width in WIDTHS:
-        page.resize(width)
-        assert overhang(page) <= 0, width
-        assert overlapping_texts(page) == [], width
-        assert cut_off(page) == [], width
-    assert page.complaints == []
-    assert page.ask("performance.getEntriesByType('resource').length") == 0
+    assert_whole(page)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

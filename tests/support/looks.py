@@ -107,3 +107,14 @@ def click(page: Page, selector: str) -> None:
             button="left",
             clickCount=1,
         )
+
+
+def assert_whole(page: Page) -> None:
+    """The page fits every window, its plots are whole, and it fetches and complains of nothing."""
+    for width in WIDTHS:
+        page.resize(width)
+        assert overhang(page) <= 0, width
+        assert overlapping_texts(page) == [], width
+        assert cut_off(page) == [], width
+    assert page.complaints == []
+    assert page.ask("performance.getEntriesByType('resource').length") == 0

@@ -373,16 +373,6 @@ def test_a_judge_that_changed_its_mind_is_a_kind_of_its_own() -> None:
     assert 'class="pair flip-0"' in page
 
 
-def test_buttons_choose_by_the_style_sheet_alone() -> None:
-    page = report([sample(i, outcome) for i, outcome in enumerate(ORDER)])
-    assert "#loss-0:checked~.pair:not(.loss-0){display:none}" in page
-    assert '<input type="radio" name="outcome" id="all" checked>' in page
-    assert "<script" not in page
-    for key in re.findall(r'<input type="radio" name="outcome" id="([\w-]+)"', page):
-        assert f'<label for="{key}">' in page
-        assert key == "all" or f"#{key}:checked" in page
-
-
 def test_no_more_pairs_are_shown_than_are_read() -> None:
     page = report([sample(i, ORDER[i % 4]) for i in range(400)])
     assert 20 <= page.count("<article") <= SHOWN_PAIRS
