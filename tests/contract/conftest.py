@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -32,10 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def sagemaker() -> Iterator[FakeSageMaker]:
     server = FakeSageMaker()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
+
+from tests.support.http import Handler, Server
 
 ROLE = "arn:aws:iam::000000000000:role/probe"
 
@@ -38,26 +39,26 @@ def until(condition: Callable[[], Any], seconds: float = 60, every: float = 0.05
     raise AssertionError(f"{condition} did not come true within {seconds} s")
 
 
-class FakeSageMaker(ThreadingHTTPServer):
+class FakeSageMaker(Server):
     """Answers CreateTrainingJob and DescribeTrainingJob as the job's name says.
 
     `…-fails` fails, `…-taken` is refused; others complete at the second look.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeSageMakerHandler)
+        super().__init__(FakeSageMakerHandler)
         self.created: list[dict[str, Any]] = []
         self.looks: dict[str, int] = {}
+        self.start()
 
 
-class FakeSageMakerHandler(BaseHTTPRequestHandler):
+class FakeSageMakerHandler(Handler):
+    content_type = "application/x-amz-json-1.1"
     server: FakeSageMaker
 
     def do_POST(self) -> None:
         operation = self.headers["X-Amz-Target"].partition(".")[2]
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.read())
         name = request["TrainingJobName"]
         arn = f"arn:aws:sagemaker:us-east-1:000000000000:training-job/{name}"
         if operation == "CreateTrainingJob":
@@ -79,14 +80,3 @@ class FakeSageMakerHandler(BaseHTTPRequestHandler):
         if ended == "Failed":
             body["FailureReason"] = "AlgorithmError: the loss is not a number"
         return self.reply(200, body)
-
-    def reply(self, status: int, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(encoded)))
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass

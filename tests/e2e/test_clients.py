@@ -20,7 +20,8 @@ import pytest
 from dropforge.backends.pointers import promote
 from dropforge.backends.tokens import Wish
 from tests.e2e.conftest import ROOT, Instance
-from tests.support.provider import Provider, garbles, hangs
+from tests.support.http import hangs
+from tests.support.provider import Provider, garbles
 
 pytestmark = pytest.mark.slow
 PROJECT = "clients"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +14,8 @@ from dropforge.backends.serverless import ONCE, ServerlessBackend
 from dropforge.backends.store import Store
 from dropforge.errors import BackendError, RetryableError, TrainingNotAvailableError
 from local.sagemaker.serverless import HUB_MODEL
-from tests.support.sagemaker import ControlPlane, Fault, running_control_plane
+from tests.support.http import Fault, hangs, resets
+from tests.support.sagemaker import ControlPlane, running_control_plane
 
 SPEC = FineTuneSpec("shop", "d" * 64, "sagemaker-serverless", HUB_MODEL, {"epochs": 2, "seed": 7})
 JOB = FineTuneJob(SPEC, 1, 0.0)
@@ -25,20 +24,6 @@ FILES = {"train": b"{}\n", "validation": b"{}\n"}
 
 def answers(status: int, code: str) -> Fault:
     return lambda handler: handler.refuse(status, code)
-
-
-def drops(handler: Any) -> None:
-    """A TCP reset instead of an answer."""
-    linger = struct.pack("ii", 1, 0)
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
-    handler.close_connection = True
-
-
-def hangs(handler: Any) -> None:
-    """No answer until the server stops."""
-    handler.server.released.wait(30)
-    handler.close_connection = True
 
 
 def garbles(handler: Any) -> None:
@@ -70,7 +55,7 @@ FAULTS = {
     "503": answers(503, "ServiceUnavailable"),
     "throttled": answers(400, "ThrottlingException"),
     "409": answers(409, "ResourceInUse"),
-    "dropped": drops,
+    "dropped": resets,
     "timeout": hangs,
     "half a JSON": garbles,
 }

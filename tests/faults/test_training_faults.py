@@ -21,7 +21,8 @@ from dropforge.errors import (
 from dropforge.providers import PRESETS
 from lambdas import providers
 from lambdas.train import launch, poll
-from tests.support.provider import Fault, Provider, answers, drops, garbles, hangs
+from tests.support.http import Fault, hangs, resets
+from tests.support.provider import Provider, answers, garbles
 from tests.support.tickets import tickets_csv
 from tests.support.world import PROJECT, World
 
@@ -62,7 +63,7 @@ def ready(prepare: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 EVERY = pytest.mark.parametrize("name", list(PRESETS))
 UNANSWERED = pytest.mark.parametrize(
     "fault",
-    [answers(500), answers(503), answers(429), answers(409), drops, hangs, garbles],
+    [answers(500), answers(503), answers(429), answers(409), resets, hangs, garbles],
     ids=["500", "503", "429", "409", "dropped", "timeout", "half a JSON"],
 )
 

@@ -6,9 +6,10 @@ import json
 import random
 import socket
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.support.http import Handler, Server
 
 AWS = Callable[[str], Any]
 
@@ -31,21 +32,20 @@ def free_ports() -> int:
     raise AssertionError("no three free ports")
 
 
-class FakeModelServer(ThreadingHTTPServer):
+class FakeModelServer(Server):
     """Knows a base model and the adapters that were loaded; answers with the model's name."""
 
-    daemon_threads = True
-
     def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", port), FakeModelHandler)
+        super().__init__(FakeModelHandler, port)
         self.adapters: dict[str, str] = {}
+        self.start()
 
 
-class FakeModelHandler(BaseHTTPRequestHandler):
+class FakeModelHandler(Handler):
     server: FakeModelServer
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.read())
         if self.path == "/v1/load_lora_adapter":
             if not (Path(request["lora_path"]) / "adapter_config.json").exists():
                 return self.reply(400, {"error": {"message": "no adapter there"}})
@@ -60,14 +60,3 @@ class FakeModelHandler(BaseHTTPRequestHandler):
             return self.reply(400, {"error": {"message": "messages are missing"}})
         said = {"role": "assistant", "content": f"I am {request['model']}"}
         return self.reply(200, {"model": request["model"], "choices": [{"message": said}]})
-
-    def reply(self, status: int, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(encoded)))
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass

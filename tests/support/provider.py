@@ -5,18 +5,15 @@ from __future__ import annotations
 import email
 import json
 import re
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.http import Fault, Handler, Server
+
 Messages = list[dict[str, str]]
-Fault = Callable[["_Handler"], None]
 _KEPT = ("jobs", "files", "uploads", "creates", "keys", "probes", "chats", "events", "order")
 
 
@@ -24,26 +21,12 @@ def answers(status: int, code: str = "some_error") -> Fault:
     return lambda handler: handler.reply(status, {"error": {"message": "no", "code": code}})
 
 
-def drops(handler: _Handler) -> None:
-    """A TCP reset instead of an answer."""
-    linger = struct.pack("ii", 1, 0)
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
-    handler.close_connection = True
-
-
-def hangs(handler: _Handler) -> None:
-    """No answer until the server stops."""
-    handler.server.released.wait(30)
-    handler.close_connection = True
-
-
 def garbles(handler: _Handler) -> None:
     """Half a JSON with a 200."""
     handler.reply(200, b'{"id": "ftjob-')
 
 
-class Provider(ThreadingHTTPServer):
+class Provider(Server):
     """Keeps files and jobs; Together's routes stand beside OpenAI's.
 
     `create_faults` are used up one a create, before or after the job is kept (`keeps_job`);
@@ -55,11 +38,8 @@ class Provider(ThreadingHTTPServer):
     Chats for a model of `chat_faults` fail so; a streamed one writes a word every `pace` seconds.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(_Handler)
         self.jobs: list[dict[str, Any]] = []
         self.files: list[bytes] = []
         self.uploads: list[dict[str, Any]] = []
@@ -81,8 +61,7 @@ class Provider(ThreadingHTTPServer):
         self.chat: Callable[[str, Messages], str | dict[str, Any]] = lambda model, messages: "Hello"
         self.chat_faults: dict[str, Fault] = {}
         self.pace = 0.0
-        self.released = threading.Event()
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        self.start()
 
     @property
     def kept(self) -> dict[str, list[Any]]:
@@ -97,14 +76,6 @@ class Provider(ThreadingHTTPServer):
     @property
     def _faults(self) -> list[Any]:
         return [self.create_faults, self.upload_faults, self.chat_faults, self.models is not None]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests."""
-
-    def stop(self) -> None:
-        self.released.set()
-        self.shutdown()
-        self.server_close()
 
     def finish(self, status: str = "succeeded", model: str | None = "ft:tuned") -> None:
         """End every job so."""
@@ -125,13 +96,11 @@ def running_provider() -> Iterator[Provider]:
     provider.stop()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     server: Provider
 
     def do_POST(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body = self.read()
         self.server.order.append(f"POST {self.path}")
         if self.server.refuses:
             self.server.refuses(self)
@@ -170,17 +139,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._list(self.server.uploads)
         else:
             self._get_one(url.path.split("/")[-1])
-
-    def reply(self, status: int, body: Any) -> None:
-        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(encoded)))
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
     def _list(self, rows: list[dict[str, Any]]) -> None:
         self.reply(200, {"object": "list", "data": rows, "has_more": False})

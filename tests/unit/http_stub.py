@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from botocore import xform_name
 
+from tests.support.http import Handler, Server
+from tests.support.http import hangs as hangs
+from tests.support.http import resets as resets
 from tests.support.memory_tables import Item, RefusedError, Table, Tables
 
 Respond = Callable[["StubHandler"], None]
@@ -20,31 +20,19 @@ PATIENCE = 15.0
 """Half of what `hangs` holds a connection for: who is answered sooner has not waited for it."""
 
 
-class Stub(ThreadingHTTPServer):
+class Stub(Server):
     """Answers each path by its entry in `routes`, and keeps every request in `seen`."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), StubHandler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(StubHandler)
         self.routes: dict[str, Respond] = {}
         self.seen: list[StubRequest] = []
         self.connections = 0
-        self.released = threading.Event()
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        self.start()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
         super().process_request(request, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests."""
-
-    def stop(self) -> None:
-        self.released.set()
-        self.shutdown()
-        self.server_close()
 
 
 class StubRequest:
@@ -57,30 +45,16 @@ class StubRequest:
         return json.loads(self.body)
 
 
-class StubHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # an answer in two writes would wait 40 ms for an ACK
+class StubHandler(Handler):
     server: Stub
     request_seen: StubRequest
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.read()
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.request_seen = StubRequest(self.path, headers, body)
         self.server.seen.append(self.request_seen)
         self.server.routes[self.path](self)
-
-    def reply(self, status: int, body: Any, **headers: str) -> None:
-        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(encoded)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
 
 def replies(status: int, body: Any, **headers: str) -> Respond:
@@ -101,12 +75,6 @@ def chunks(*parts: bytes) -> Respond:
     return respond
 
 
-def hangs(handler: StubHandler) -> None:
-    """No answer until the server stops."""
-    handler.server.released.wait(30)
-    handler.close_connection = True
-
-
 def trickles(handler: StubHandler) -> None:
     """A byte now and then, so that no single read ever times out."""
     handler.send_response(200)
@@ -115,14 +83,6 @@ def trickles(handler: StubHandler) -> None:
     while not handler.server.released.wait(0.05):
         handler.wfile.write(b" ")
         handler.wfile.flush()
-    handler.close_connection = True
-
-
-def resets(handler: StubHandler) -> None:
-    """A TCP reset after the request was read."""
-    linger = struct.pack("ii", 1, 0)
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    handler.connection.close()
     handler.close_connection = True
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.http import Handler, Server
 
 TRAILERS = "lambda-runtime-function-error-"
 
@@ -35,24 +35,22 @@ class Told:
         return json.loads(head), body
 
 
-class RuntimeApi(ThreadingHTTPServer):
+class RuntimeApi(Server):
     """`invoke` gives an event to whoever asks next. `hang_up_after` chunks it cuts an answer off.
 
     Attributes:
         asked: times at which an event was asked for.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.authority = f"127.0.0.1:{self.server_address[1]}"
         self.events: queue.Queue[tuple[str, dict[str, Any], float] | None] = queue.Queue()
         self.told: queue.Queue[Told] = queue.Queue()
         self.asked: queue.Queue[float] = queue.Queue()
         self.hang_up_after: int | None = None
         self.sends_chunked = False
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        self.start()
 
     def invoke(self, request_id: str = "r1", seconds: float = 10, **event: Any) -> None:
         self.events.put((request_id, event, seconds))
@@ -61,17 +59,8 @@ class RuntimeApi(ThreadingHTTPServer):
         """Breaks the connection of whoever waits for an event."""
         self.events.put(None)
 
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A runtime that is killed while it waits is part of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     wbufsize = -1
     server: RuntimeApi
 
@@ -122,6 +111,3 @@ class _Handler(BaseHTTPRequestHandler):
             name, _, value = line.partition(": ")
             told.trailers[name.lower().removeprefix(TRAILERS)] = value
         return True
-
-    def log_message(self, *arguments: Any) -> None:
-        pass

@@ -6,8 +6,6 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import jwt
@@ -25,6 +23,7 @@ from lambdas.authorize.issuer import (
     KeysUnreadableError,
     Trust,
 )
+from tests.support.http import Handler, Server
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -41,40 +40,27 @@ def public(key: Any, kid: str, **more: Any) -> dict[str, Any]:
     return {**shaped, "kid": kid, "use": "sig", **more}
 
 
-class Login(ThreadingHTTPServer):
+class Login(Server):
     """An issuer that publishes its keys."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), LoginHandler)
+        super().__init__(LoginHandler)
+        self.url += "/jwks?tenant=1"
         self.keys = [public(RSA_KEY, "r1", alg="RS256"), public(EC_KEY, "e1")]
         self.body: bytes | None = None
         self.status = 200
         self.reads = 0
-        Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/jwks?tenant=1"
+        self.start()
 
 
-class LoginHandler(BaseHTTPRequestHandler):
+class LoginHandler(Handler):
     server: Login
 
     def do_GET(self) -> None:
         assert self.path == "/jwks?tenant=1"
         self.server.reads += 1
         body = self.server.body
-        if body is None:
-            body = json.dumps({"keys": self.server.keys}).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+        self.reply(self.server.status, {"keys": self.server.keys} if body is None else body)
 
 
 class Clock:
@@ -88,8 +74,7 @@ class Clock:
 def login() -> Iterator[Login]:
     server = Login()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from dropforge.backends.openai_api.chats import TRIES, Chats
 from dropforge.errors import RetryableError
-from tests.support.provider import Fault, Provider, answers, hangs
+from tests.support.http import Fault, hangs
+from tests.support.provider import Provider, answers
 
 QUESTION = [{"role": "user", "content": "?"}]
 

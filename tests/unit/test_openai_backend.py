@@ -19,7 +19,8 @@ from dropforge.errors import (
 )
 from dropforge.providers import PRESETS
 from dropforge.train import Completed, Failed, Pending, TrainingEvent
-from tests.support.provider import Fault, Provider, answers, drops, garbles, hangs
+from tests.support.http import Fault, hangs, resets
+from tests.support.provider import Provider, answers, garbles
 
 SPEC = FineTuneSpec("shop", "d", "openai", "small", {"epochs": 2, "seed": 5, "lora_rank": 4})
 INTENT = FineTuneJob(SPEC, 1, started_at=10.0)
@@ -156,7 +157,7 @@ def test_server_that_does_not_page_is_asked_once(
 
 UNANSWERED = pytest.mark.parametrize(
     "fault",
-    [answers(500), answers(503), answers(429), answers(409), drops, hangs, garbles],
+    [answers(500), answers(503), answers(429), answers(409), resets, hangs, garbles],
     ids=["500", "503", "429", "409", "dropped", "timeout", "half a JSON"],
 )
 
@@ -201,7 +202,7 @@ def test_job_that_lists_show_late_is_not_made_again(
 
 
 @EVERY
-@pytest.mark.parametrize("fault", [answers(503), hangs, drops])
+@pytest.mark.parametrize("fault", [answers(503), hangs, resets])
 def test_upload_whose_answer_was_lost_is_not_sent_again(
     make: Make, provider: Provider, name: str, fault: Fault
 ) -> None:
@@ -657,7 +658,7 @@ def test_chat_with_half_a_character_can_be_stored(
     assert backend.complete("m", QUESTION, 50).encode() == b"cut ?"
 
 
-@pytest.mark.parametrize("fault", [answers(500), answers(429), drops, garbles])
+@pytest.mark.parametrize("fault", [answers(500), answers(429), resets, garbles])
 def test_chat_is_retryable_while_the_provider_is_in_trouble(
     backend: OpenAIBackend, provider: Provider, fault: Fault
 ) -> None:
