@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import log, log1p, sqrt
+from operator import mul
 
 import msgspec
 
@@ -131,10 +132,10 @@ def _hedge(
 def _mixture(scores: Sequence[float], threshold: float) -> Iterator[float]:
     """The capital after each score, from 1, spread evenly over constant bets; may be infinite."""
     bets = [fraction / threshold for fraction in FRACTIONS]
+    gains = {score: [1 + bet * (score - threshold) for bet in bets] for score in set(scores)}
     capitals = [1.0] * len(bets)
     for score in scores:
-        edge = score - threshold
-        capitals = [owned * (1 + bet * edge) for owned, bet in zip(capitals, bets, strict=True)]
+        capitals = list(map(mul, capitals, gains[score]))
         yield sum(capitals) / len(capitals)
 
 

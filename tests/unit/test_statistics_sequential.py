@@ -202,22 +202,29 @@ def test_confidence_sequence_is_that_of_the_paper() -> None:
     """Against the capital process as Waudby-Smith and Ramdas write it, on a grid of means."""
     random = Random(4)
     scores = random.choices((1.0, 0.5, 0.0), (0.6, 0.2, 0.2), k=150)
-    kept = [m / 500 for m in range(501) if not _hedged_refutes(scores, m / 500)]
+    bets = _plug_in_bets(scores)
+    kept = [m / 500 for m in range(501) if not _hedged_refutes(scores, bets, m / 500)]
 
     found = confidence_sequence(scores)
 
     assert (found.low, found.high) == pytest.approx((kept[0], kept[-1]), abs=0.003)
 
 
-def _hedged_refutes(scores: list[float], mean: float) -> bool:
-    up = down = 1.0
+def _plug_in_bets(scores: list[float]) -> list[float]:
+    bets = []
     for t in range(1, len(scores) + 1):
         before = scores[: t - 1]
         means = [(0.5 + sum(before[:i])) / (i + 1) for i in range(1, t)]
         spread = 0.25 + sum((x - m) ** 2 for x, m in zip(before, means, strict=True))
-        bet = sqrt(2 * log(40) / (spread / t * t * log1p(t)))
-        up *= 1 + min(bet, 0.5 / mean if mean else bet) * (scores[t - 1] - mean)
-        down *= 1 - min(bet, 0.5 / (1 - mean) if mean < 1 else bet) * (scores[t - 1] - mean)
+        bets.append(sqrt(2 * log(40) / (spread / t * t * log1p(t))))
+    return bets
+
+
+def _hedged_refutes(scores: list[float], bets: list[float], mean: float) -> bool:
+    up = down = 1.0
+    for score, bet in zip(scores, bets, strict=True):
+        up *= 1 + min(bet, 0.5 / mean if mean else bet) * (score - mean)
+        down *= 1 - min(bet, 0.5 / (1 - mean) if mean < 1 else bet) * (score - mean)
         if max(up, down) / 2 >= 20:
             return True
     return False

@@ -152,6 +152,9 @@ def test_few_examples_carry_a_warning() -> None:
     assert any(f"under {FEW}" in warning for warning in dataset(MANY).warnings)
 
 
+LONG = example(91, answer="word " * 70_000)
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -159,7 +162,7 @@ def test_few_examples_carry_a_warning() -> None:
         (MANY[: MIN_EXAMPLES - 1], "99 usable"),
         ([example(i, group="the same") for i in range(200)], "too few customers"),
         ([row for row in MANY if split_of(row.group) == "train"], "0 to test"),
-        ([example(i, answer="word " * 70_000) for i in range(120)], "longer than the model takes"),
+        ([*MANY[:90], *[LONG] * 30], "longer than the model takes"),
     ],
 )
 def test_too_few_to_train_or_to_judge_on_stops(rows: list[ChatExample], said: str) -> None:
