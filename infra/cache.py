@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
-from aws_cdk import aws_kms as kms
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.config import Settings
 from infra.data_stack import DataStack
 from infra.function import Function
 from infra.permissions import Grant, acknowledge
-from infra.queues import encrypted_queue, feed
+from infra.queues import ChatQueue, feed
 
 KEEP_HOURS = 4
 """A check that was not made by then is given up: it is one of many."""
-LETTERS_DAYS = 1
-"""Customers' words are in these messages: long enough for the alarm, and no longer."""
 BATCH = 3
 """Messages of one call: each may take the chat's deadline, and three of them fit the timeout."""
 MAX_CONCURRENCY = 2
-MAX_RECEIVES = 3
-VISIBILITY_FACTOR = 6
-"""AWS asks for a visibility timeout of at least six times the function's (Lambda guide)."""
 
 NO_BACKUP = (
     "Every item is a copy of an answer that its model gives again, and expires within days: a"
@@ -33,24 +26,13 @@ ENTRIES = ("answer#*", "given#*", "near#*")
 """What the chat function writes; the record of the checked hits is the check function's."""
 
 
-class AnswerCache(Construct):
+class AnswerCache(ChatQueue):
     """The table, and an encrypted queue of checks; `letters` is watched."""
 
     def __init__(self, scope: Construct, name: str, settings: Settings, data: DataStack) -> None:
-        super().__init__(scope, name)
-        self._key = kms.Key.from_key_arn(self, "Key", data.key_arn)
+        timeout_s = settings.functions.check.timeout_s
+        super().__init__(scope, name, data, "Checks", keep_hours=KEEP_HOURS, timeout_s=timeout_s)
         self.table = self._table()
-        self.letters = encrypted_queue(
-            self, "DeadLetters", self._key, keep=cdk.Duration.days(LETTERS_DAYS)
-        )
-        self.queue = encrypted_queue(
-            self,
-            "Checks",
-            self._key,
-            keep=cdk.Duration.hours(KEEP_HOURS),
-            visibility=cdk.Duration.seconds(VISIBILITY_FACTOR * settings.functions.check.timeout_s),
-            dead_letters=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.letters),
-        )
 
     @property
     def serves(self) -> tuple[Grant, ...]:
@@ -60,7 +42,7 @@ class AnswerCache(Construct):
         return (
             Grant(("dynamodb:GetItem", "dynamodb:Query"), (arn,)),
             Grant(("dynamodb:PutItem", "dynamodb:UpdateItem"), (arn,), conditions=leading),
-            Grant(("sqs:SendMessage",), (self.queue.queue_arn,)),
+            self.sends,
         )
 
     @property

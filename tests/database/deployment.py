@@ -17,6 +17,7 @@ from dropforge.backends.registry import Registry
 from dropforge.backends.store import Store
 from dropforge.project import ProjectConfig
 from tests.support.postgres import Postgres
+from tests.support.tables import create_table
 
 _names = (f"dropforge-extract-{number}" for number in count())
 BY_TIME: dict[str, Any] = {
@@ -40,18 +41,7 @@ class Deployment:
         boto3.client("s3").put_bucket_versioning(
             Bucket=self.name, VersioningConfiguration={"Status": "Enabled"}
         )
-        boto3.client("dynamodb").create_table(
-            TableName=self.name,
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-        )
+        create_table(self.name)
         self.store = Store(self.name, boto3.client("s3"))
         self.registry = Registry(self.name, boto3.resource("dynamodb"))
 
