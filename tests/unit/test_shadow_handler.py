@@ -43,7 +43,7 @@ def rows() -> FakeTable:
 def stub(monkeypatch: pytest.MonkeyPatch, rows: FakeTable) -> Iterator[Stub]:
     with served(monkeypatch, rows) as server:
         monkeypatch.setenv("DROPFORGE_SHADOW_QUEUE", f"{server.url}/000000000000/shadow")
-        monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", "0.3")
+        monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", "20")
         yield server
         shadow._shadow.cache_clear()
 
@@ -149,8 +149,14 @@ def test_of_two_deliveries_at_once_one_counts(
     [replies(500, b""), replies(429, b""), replies(400, b""), cuts, resets, hangs],
 )
 def test_failure_is_counted_and_does_not_come_again(
-    deliver: Delivered, stub: Stub, rows: FakeTable, failure: Respond
+    deliver: Delivered,
+    stub: Stub,
+    rows: FakeTable,
+    failure: Respond,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if failure is hangs:
+        monkeypatch.setenv("DROPFORGE_DEADLINE_SECONDS", "1")
     stub.routes[UPSTREAM] = failure
     assert deliver(message()) == []
     assert counted(rows) == {"requests": 1, "errors": 1}
