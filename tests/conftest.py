@@ -120,10 +120,17 @@ def moto() -> Iterator[None]:
 @pytest.fixture
 def world(aws: MemoryAws, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[World]:
     """The pipeline with a project `shop` whose models live at `provider`."""
+    from tests.support.beginnings import once
     from tests.support.world import running_world
 
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     with running_world(monkeypatch, provider, aws) as world:
-        world.put_project()
+
+        def made() -> dict[str, Any]:
+            world.put_project()
+            return {}
+
+        world.begin()
+        once(world, provider, "a project", made)
         world.begin()
         yield world
