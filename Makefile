@@ -27,6 +27,9 @@ NODE_CLIENT := tests/e2e/node/node_modules
 # The demo's model as PyTorch loads it: half a minute, once in a checkout.
 MODEL := .local/serving/weights/smollm2-135m-instruct
 
+# Byte code of the sources is kept, whatever the shell says: dozens of processes start from them.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Node 20 works and is what many machines have: no box of warnings about it.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 

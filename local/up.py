@@ -49,6 +49,8 @@ def model_server(settings: Settings) -> Service:
         ),
         port=settings.port + 1,
         health="/health",
+        # Its threads and those of its trainings: spinning ones stand still where cores are busy.
+        environment={"OMP_WAIT_POLICY": "passive"},
         seconds=300,
     )  # fmt: skip
 

@@ -34,7 +34,8 @@ _PAIR = re.compile(r"(\w+)=(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)\b")
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int:
-    """CPU threads of a run whose job names none: OMP_NUM_THREADS, or one for each core."""
+    """CPU threads of generation, and of a run whose job names none: OMP_NUM_THREADS, or one for
+    each core."""
     asked = environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else min(MAX_THREADS, cores())
 
@@ -223,7 +224,6 @@ class Trainer:
     def _environment(self, job_id: str, weights: Path) -> dict[str, str]:
         job, folder = self._jobs.get(job_id), self._jobs.folder(job_id)
         return {
-            "OMP_WAIT_POLICY": "passive",  # spinning threads stand still where cores are busy
             **os.environ,
             "HF_HUB_OFFLINE": "1",
             "SM_HPS": json.dumps({"threads": threads()} | job["train_hyperparameters"]),
