@@ -112,7 +112,7 @@ test: setup $(if $(shell command -v java 2>/dev/null),.venv-spark/.ready)  ## al
 	@$(PYTEST) $(TESTS)
 
 test-fast: setup  ## what needs no server, no training and no browser
-	@FUZZ_CASES=1000 FUZZ_EXAMPLES=15 PYTHONDONTWRITEBYTECODE= $(PYTEST) tests/unit
+	@FUZZ_CASES=1000 FUZZ_EXAMPLES=15 $(PYTEST) tests/unit
 
 fuzz: setup  ## 100,000 mutated exports and 10,000 requests of the cache; FUZZ_SEED=n for others
 	@FUZZ_CASES=100000 $(PYTEST) tests/faults/test_reader_fuzz.py tests/faults/test_cache_faults.py
