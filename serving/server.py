@@ -35,7 +35,7 @@ from serving.judge import ReferenceJudge
 from serving.models import Catalogue
 from serving.store import FileStore, JobStore, Lifecycle, Record
 from serving.together import together_routes
-from serving.trainer import Trainer, threads
+from serving.trainer import Trainer
 from serving.webhooks import Webhooks
 from serving.weights import base_weights
 from training.train import leave_out_bitsandbytes
@@ -132,9 +132,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4567)
     parser.add_argument("--state", type=Path, required=True, help="folder of files, jobs, adapters")
     parser.add_argument("--weights", type=Path, help="folder of converted weights (STATE/weights)")
-    parser.add_argument(
-        "--threads", type=int, default=threads(), help="CPU threads for generation (%(default)s)"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads for generation (1)")
     options = parser.parse_args()
     leave_out_bitsandbytes()
     weights = options.weights or options.state / "weights"

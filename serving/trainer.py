@@ -34,8 +34,7 @@ _PAIR = re.compile(r"(\w+)=(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)\b")
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int:
-    """CPU threads of generation, and of a run whose job names none: OMP_NUM_THREADS, or one for
-    each core."""
+    """CPU threads of a run whose job names none: OMP_NUM_THREADS, or one for each core."""
     asked = environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else min(MAX_THREADS, cores())
 
