@@ -33,7 +33,7 @@ _INSTEAD = {
     "OMP_NUM_THREADS": "1",  # a model's threads and the other worker's would share the cores
 }
 
-_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "30"))
+_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 settings.register_profile("dropforge", deadline=None, derandomize=True, max_examples=_EXAMPLES)
 settings.load_profile("dropforge")
 

@@ -93,7 +93,11 @@ def invoke(url: str, name: str) -> Any:
 
 def resident() -> int:
     """Bytes of the youngest emulator that this process has started."""
-    found = [p for p in psutil.Process().children() if "local.emulator" in p.cmdline()]
+    found = [
+        process
+        for process in psutil.Process().children()
+        if process.status() != psutil.STATUS_ZOMBIE and "local.emulator" in process.cmdline()
+    ]
     return int(max(found, key=psutil.Process.create_time).memory_info().rss)
 
 

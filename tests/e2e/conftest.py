@@ -133,10 +133,11 @@ def ending() -> Iterator[dict[str, Provider]]:
         yield {name: stack.enter_context(running_provider()) for name in ENDING}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def instance(
     tmp_path_factory: pytest.TempPathFactory, ending: dict[str, Provider]
 ) -> Iterator[Instance]:
+    # It ends with the folder's last test: clients of the tests after it would be led to it.
     before = dict(os.environ)
     state = tmp_path_factory.mktemp("instance")
     tiny = state / "serving/weights" / BASE_MODEL

@@ -45,7 +45,7 @@ def test_promotion_went_through_a_canary_by_steps(instance: Instance) -> None:
     moves = instance.registry.items(PROJECT, "move#")
     assert [move["action"] for move in moves] == ["canary", "step", "promote"]
     assert [move["version"] for move in moves[:2]] == ["base", "base"], "it held the place"
-    assert [move["canary"]["share"] for move in moves[:2]] == [0.1, 0.5]
+    assert [move["canary"]["share"] for move in moves[:2]] == [0.25, 0.5]
     assert [move["who"] for move in moves] == ["pipeline", "canary", "canary"]
     arms = {item["sk"]: item for item in instance.registry.items(PROJECT, "arm#")}
     challengers = [item["requests"] for sk, item in arms.items() if sk.endswith("challenger")]
